@@ -1,0 +1,52 @@
+# Few words: setup, demo, test, check, bench. Each builds what it needs first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup demo test check bench proto samples lock clean
+
+help:
+	@echo "make demo    build, start the server, transcribe samples/ and leave it running (ONCE=1: stop afterwards)"
+	@echo "make test    install what the tests need and run them all"
+	@echo "make check   lint, types, layers, docs"
+	@echo "make bench   measure, side by side with the article's design and nginx"
+	@echo "make setup   the environment alone"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python scripts/demo.py $(if $(ONCE),--once)
+
+test: setup
+	@sh scripts/test-services.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs
+
+bench: setup
+	@sh scripts/bench-services.sh
+	$(BIN)/python -m bench $(ARGS)
+
+proto: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --grpc_python_out=src --mypy_out=src --mypy_grpc_out=src src/cosygate/proto/speech_engine.proto
+
+samples: setup
+	sh scripts/make-samples.sh
+
+lock:
+	sh scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) .demo dist build

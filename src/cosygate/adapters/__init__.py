@@ -1,0 +1,1 @@
+"""One file per port and technology. Adapters are strangers to each other and take plain arguments."""

@@ -1,0 +1,1 @@
+"""HTTP: bytes in and out, no decisions. One file per dialect."""

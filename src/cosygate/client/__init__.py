@@ -1,0 +1,1 @@
+"""The Python client: what the CLI uses and users' scripts import."""

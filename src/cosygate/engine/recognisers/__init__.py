@@ -1,0 +1,1 @@
+"""One file per model family. docs/engines.md shows how to add the next."""

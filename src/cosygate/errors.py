@@ -1,0 +1,277 @@
+"""Every error CosyGate can answer with: the tree on top, one class a code.
+
+    CosyGateError
+    ├── Invalid 400/422         what was sent is wrong; sending it again will not help
+    ├── Unauthenticated 401     who is calling is not known
+    ├── Forbidden 403           known, but without the scope
+    ├── NotFound 404            does not exist, or is someone else's (indistinguishable)
+    ├── Conflict 409            contradicts what is stored
+    ├── TooLarge 413            beyond a limit on bytes or parts
+    ├── UnsupportedMedia 415    not audio that can be decoded
+    ├── Refused 408/429         the caller's own limit or pace
+    ├── Unavailable 503/507     the system's state; worth trying again later
+    └── RecordingFailed         how a job ends when its recording cannot be transcribed
+
+`code` is stable and documented in docs/errors.md (a test holds the two together). `status` is what REST answers,
+`close_code` what a live socket is closed with, `retryable` tells a client whether the same request may succeed later.
+The message (`detail`) is for the client: it never carries a path, a secret, a transcript or a stack.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CosyGateError(Exception):
+    """Base of all errors that cross a boundary. `extra` holds problem members beside the standard ones."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", **extra: Any) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.extra = extra
+
+
+# --- Invalid -----------------------------------------------------------------------------------------------------
+
+
+class Invalid(CosyGateError):
+    code, title, status, close_code = "invalid_request", "Invalid request", 422, 4400
+
+
+class BodyMalformed(Invalid):
+    code, title, status = "body_malformed", "The body cannot be parsed", 400
+
+
+class SessionIdInvalid(Invalid):
+    code, title = "session_id_invalid", "The session_id is not valid"
+
+
+class SeqInvalid(Invalid):
+    code, title = "seq_invalid", "The seq is not valid"
+
+
+class OptionInvalid(Invalid):
+    code, title = "option_invalid", "An option has a value that is not valid"
+
+
+class OptionUnsupported(Invalid):
+    code, title = "option_unsupported", "An option that nothing here honours"
+
+
+class DigestInvalid(Invalid):
+    code, title, status = "digest_invalid", "The Content-Digest header cannot be used", 400
+
+
+class DigestMismatch(Invalid):
+    code, title = "digest_mismatch", "The bytes do not match their digest"
+
+
+class RecordingEmpty(Invalid):
+    code, title = "recording_empty", "The recording has no bytes"
+
+
+class RangeInvalid(Invalid):
+    code, title, status = "range_not_satisfiable", "The requested range is outside the recording", 416
+
+
+# --- who is calling ----------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(CosyGateError):
+    code, title, status, close_code = "token_missing", "A bearer token is required", 401, 4401
+
+
+class TokenInvalid(Unauthenticated):
+    code, title = "token_invalid", "The token is not valid"
+
+
+class TokenExpired(Unauthenticated):
+    code, title = "token_expired", "The token has expired"
+
+
+class Forbidden(CosyGateError):
+    code, title, status, close_code = "scope_missing", "The token lacks the scope", 403, 4401
+
+
+# --- NotFound ----------------------------------------------------------------------------------------------------
+
+
+class NotFound(CosyGateError):
+    code, title, status, close_code = "not_found", "There is nothing here", 404, 4404
+
+
+class TaskNotFound(NotFound):
+    code, title = "task_not_found", "There is no such task"
+
+
+class UploadNotFound(NotFound):
+    code, title = "upload_not_found", "There is no such upload"
+
+
+class AudioGone(NotFound):
+    code, title, status = "audio_gone", "The recording has been erased", 410
+
+
+# --- Conflict ----------------------------------------------------------------------------------------------------
+
+
+class Conflict(CosyGateError):
+    code, title, status, close_code = "conflict", "The request contradicts what is stored", 409, 4409
+
+
+class PartConflict(Conflict):
+    code, title = "part_conflict", "This seq holds other bytes already"
+
+
+class LastConflict(Conflict):
+    code, title = "last_conflict", "Another last chunk was named already, or a chunk lies beyond it"
+
+
+class UploadClosed(Conflict):
+    code, title = "upload_closed", "The upload is closed"
+
+
+class TaskUnfinished(Conflict):
+    code, title = "task_unfinished", "The task has no transcript"
+
+
+# --- TooLarge ----------------------------------------------------------------------------------------------------
+
+
+class TooLarge(CosyGateError):
+    code, title, status, close_code = "too_large", "The request is too large", 413, 4400
+
+
+class ChunkTooLarge(TooLarge):
+    code, title = "chunk_too_large", "The chunk is larger than allowed"
+
+
+class RecordingTooLarge(TooLarge):
+    code, title = "recording_too_large", "The recording is larger than allowed"
+
+
+class TooManyParts(TooLarge):
+    code, title = "too_many_parts", "The recording has more parts than allowed"
+
+
+# --- UnsupportedMedia --------------------------------------------------------------------------------------------
+
+
+class UnsupportedMedia(CosyGateError):
+    code, title, status, close_code = "media_unsupported", "This is not audio that can be decoded here", 415, 4400
+
+
+class MediaInvalid(UnsupportedMedia):
+    code, title = "media_invalid", "The audio header is not valid"
+
+
+class SandboxMissing(UnsupportedMedia):
+    code, title = "sandbox_missing", "Compressed media is refused: this host has no decoder sandbox"
+
+
+# --- Refused -----------------------------------------------------------------------------------------------------
+
+
+class Refused(CosyGateError):
+    code, title, status, close_code = "rate_limited", "Too many requests", 429, 4429
+    retryable = True
+
+
+class TooManyUploads(Refused):
+    code, title = "too_many_uploads", "Too many uploads are open"
+
+
+class BodyStalled(Refused):
+    code, title, status = "body_stalled", "The body stopped arriving", 408
+
+
+# --- Unavailable -------------------------------------------------------------------------------------------------
+
+
+class Unavailable(CosyGateError):
+    code, title, status, close_code = "unavailable", "The service cannot answer now", 503, 4503
+    retryable = True
+
+
+class DatabaseBusy(Unavailable):
+    code, title = "database_busy", "The database is busy"
+
+
+class EngineUnavailable(Unavailable):
+    code, title = "engine_unavailable", "No engine can take this now"
+
+
+class EngineBusy(EngineUnavailable):
+    code, title = "engine_busy", "Every engine slot is taken"
+
+
+class Draining(Unavailable):
+    code, title, close_code = "draining", "The server is shutting down", 1012
+
+
+class StorageFull(Unavailable):
+    code, title, status = "storage_full", "There is no room for more recordings", 507
+
+
+# --- RecordingFailed: how jobs end -------------------------------------------------------------------------------
+
+
+class RecordingFailed(CosyGateError):
+    """The recording cannot be transcribed. `counts` says whether trying again could help (it then uses an attempt);
+    otherwise the job fails at once."""
+
+    code, title, status = "recording_failed", "The recording cannot be transcribed", 422
+    counts: ClassVar[bool] = False
+
+
+class MediaUndecodable(RecordingFailed):
+    code, title = "media_undecodable", "The recording cannot be decoded"
+
+
+class MediaNoAudio(RecordingFailed):
+    code, title = "media_no_audio", "The recording has no audio stream"
+
+
+class MediaTooLong(RecordingFailed):
+    code, title = "media_too_long", "The recording is longer than allowed"
+
+
+class MediaLimits(RecordingFailed):
+    code, title = "media_limits", "The recording's rate, channels or streams are beyond what is allowed"
+
+
+class EngineRefused(RecordingFailed):
+    code, title = "engine_refused", "The engine refused the recording"
+
+
+class DecoderDied(RecordingFailed):
+    code, title, counts = "decoder_died", "The decoder died on this recording", True
+
+
+class DecoderTimeout(RecordingFailed):
+    code, title, counts = "decoder_timeout", "The decoder took too long on this recording", True
+
+
+class EngineFailed(RecordingFailed):
+    code, title, counts = "engine_failed", "The engine failed on this recording", True
+
+
+class LostTooOften(RecordingFailed):
+    code, title = "lost_too_often", "The job lost its worker too often"
+
+
+def all_errors() -> list[type[CosyGateError]]:
+    """Every error class, base first, each once (docs and tests walk it)."""
+    found: list[type[CosyGateError]] = []
+    todo: list[type[CosyGateError]] = [CosyGateError]
+    while todo:
+        cls = todo.pop(0)
+        found.append(cls)
+        todo.extend(cls.__subclasses__())
+    return found

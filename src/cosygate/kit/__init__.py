@@ -1,0 +1,1 @@
+"""Small parts that know nothing of speech: clock, backoff, logs, metrics."""

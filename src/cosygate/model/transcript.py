@@ -1,0 +1,110 @@
+"""What was said: segments and words with their times. Formats are written by model/formats.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    text: str
+    start: float  # seconds from the recording's start
+    end: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech. What an engine cannot tell is None, and absent in every output."""
+
+    id: int  # from 0, rising by one in the order of `start`
+    start: float  # seconds from the recording's start
+    end: float
+    text: str
+    speaker: str | None = None
+    emotion: str | None = None
+    language: str | None = None
+    confidence: float | None = None
+    channel: int | None = None  # from 0, with channels=split
+    words: tuple[Word, ...] = ()
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineName:
+    name: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    task_id: str
+    duration: float  # seconds of decoded audio
+    language: str | None
+    text: str  # the segments' texts in order, joined as their language joins sentences
+    segments: tuple[Segment, ...]
+    engine: EngineName
+    timings: dict[str, float] = field(default_factory=dict)  # seconds spent: queued, decode, recognise, total
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {k: v for k, v in fields.items() if v is not None and v != ()}
+
+
+def segment_dict(segment: Segment) -> dict[str, Any]:
+    """A segment as JSON shows it: seconds with milliseconds, nothing that is not known."""
+    return _present(
+        id=segment.id,
+        start=round(segment.start, 3),
+        end=round(segment.end, 3),
+        text=segment.text,
+        speaker=segment.speaker,
+        emotion=segment.emotion,
+        language=segment.language,
+        confidence=segment.confidence,
+        channel=segment.channel,
+        words=tuple(
+            _present(text=w.text, start=round(w.start, 3), end=round(w.end, 3), confidence=w.confidence)
+            for w in segment.words
+        ),
+        events=segment.events,
+    )
+
+
+def segment_from_dict(data: dict[str, Any]) -> Segment:
+    """The reverse of segment_dict."""
+    words = tuple(Word(w["text"], w["start"], w["end"], w.get("confidence")) for w in data.get("words", ()))
+    return Segment(**{**data, "words": words, "events": tuple(data.get("events", ()))})
+
+
+def transcript_dict(transcript: Transcript) -> dict[str, Any]:
+    """A transcript as `format=json` shows it (wire.md, "Transcript (JSON)")."""
+    return _present(
+        task_id=transcript.task_id,
+        duration=round(transcript.duration, 3),
+        language=transcript.language,
+        text=transcript.text,
+    ) | {
+        "segments": [segment_dict(s) for s in transcript.segments],
+        "engine": {
+            "name": transcript.engine.name,
+            "model": transcript.engine.model,
+            "version": transcript.engine.version,
+        },
+        "timings": {k: round(v, 3) for k, v in transcript.timings.items()},
+    }
+
+
+def transcript_from_dict(data: dict[str, Any]) -> Transcript:
+    """The reverse of transcript_dict."""
+    return Transcript(
+        task_id=data["task_id"],
+        duration=data["duration"],
+        language=data.get("language"),
+        text=data["text"],
+        segments=tuple(segment_from_dict(s) for s in data["segments"]),
+        engine=EngineName(**data["engine"]),
+        timings=data["timings"],
+    )

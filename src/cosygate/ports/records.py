@@ -1,0 +1,121 @@
+"""The rows: uploads, jobs, leases, events. SQL is the truth; the queue is only a wake-up.
+
+Every method is one transaction. A method that cannot reach the database, or finds it locked for longer than its bounded
+retries, raises DatabaseBusy and has changed nothing. Seconds since the epoch are passed in as `now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cosygate.model.job import Claim, Job, JobEvent, JobState, NewJob, Requeue
+from cosygate.model.upload import Upload, UploadState
+
+
+class UploadRecords(Protocol):
+    async def open(self, upload: Upload, *, max_open: int) -> Upload:
+        """Writes `upload`, or returns the one that the owner's session_id is bound to already, whatever its state.
+        Raises TooManyUploads when the owner has `max_open` open ones (counted in the same transaction)."""
+
+    async def find(self, owner: str, session_id: str) -> Upload | None: ...
+
+    async def complete(self, job: NewJob) -> Job:
+        """In one transaction: the upload becomes complete, its job queued with a first `progress` event and an
+        outbox row. Repeating it, from anywhere, returns the job that exists (UNIQUE(upload_id)). Raises
+        UploadClosed when the upload is aborted or expired, UploadNotFound when its row is gone."""
+
+    async def close(self, upload_id: str, state: UploadState) -> bool:
+        """An open upload becomes aborted or expired, and its session_id free; False when it was not open."""
+
+    async def stale(self, now: float, limit: int) -> list[Upload]:
+        """Open uploads whose expires_at has passed, oldest first."""
+
+
+class JobRecords(Protocol):
+    async def get(self, owner: str | None, job_id: str) -> Job | None:
+        """None when there is none or it is another owner's. `owner=None` is for the system itself."""
+
+    async def page(self, owner: str, *, state: JobState | None, before: str | None, limit: int) -> list[Job]:
+        """Newest first, those before the job id `before`."""
+
+    async def cancel(self, owner: str, job_id: str, now: float) -> Job | None:
+        """A queued or running job becomes cancelled (with its event) under the same row lock that fences writes: a
+        worker's later commit finds zero rows. Returns the job as it is afterwards; finished ones are unchanged."""
+
+    async def delete(self, job_id: str) -> Job | None:
+        """Removes the job with its events, outbox rows and upload row (the session_id is free). Only terminal jobs:
+        others are left alone, and None is returned. The caller erases the bytes."""
+
+    async def finished_before(self, cutoff: float, limit: int) -> list[Job]:
+        """Terminal jobs with finished_at < cutoff, oldest first: what retention erases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One running claim as the reaper sees it."""
+
+    job_id: str
+    fence: int
+    beat: int
+
+
+class Leases(Protocol):
+    """reliability.md, "Job leasing". No method looks at a clock to decide who holds a claim."""
+
+    async def claim(self, claimant: str, now: float) -> Claim | None:
+        """The first claimable job (by priority, then age): fence + 1, beat = 0, state running. One caller gets it."""
+
+    async def renew(self, claim: Claim) -> bool:
+        """beat + 1 WHERE id AND fence AND running. False: the lease is lost, stop at once."""
+
+    async def commit(
+        self, claim: Claim, now: float, *, result: dict[str, Any] | None, error: tuple[str, str] | None = None
+    ) -> bool:
+        """WHERE id AND fence AND running: succeeded with `result` (and result_fence = fence), or failed with
+        `error` (code, detail); together with its event. False: not ours any more, nothing changed."""
+
+    async def requeue(
+        self,
+        job_id: str,
+        fence: int,
+        why: Requeue,
+        now: float,
+        *,
+        delay_s: float = 0.0,
+        error: tuple[str, str] = ("lost_too_often", ""),
+        beat: int | None = None,
+    ) -> JobState | None:
+        """WHERE id AND fence AND running (AND beat, when given): back to queued, claimable after `delay_s`; attempts
+        and losses counted as `why` says. At MAX_ATTEMPTS the job fails with `error`, at MAX_LOST with lost_too_often.
+        A wall clock that jumps back delays a job by at most MAX_DELAY_S. Returns the state after, None: zero rows."""
+
+    async def running(self, claimant: str | None = None) -> list[Beat]:
+        """Every running claim (the reaper watches beats), or those of one claimant (restart recovery)."""
+
+
+MAX_DELAY_S = 60.0  # no requeue asks for more; a `not_before` further ahead than this is a jumped clock, and ignored
+
+
+class Events(Protocol):
+    async def append(self, claim: Claim, events: Sequence[tuple[str, dict[str, Any]]], percent: int | None) -> bool:
+        """Events (kind, data) under the claim's fence, in order, and the job's percent. False: the lease is lost."""
+
+    async def read(self, job_id: str, after: int, limit: int) -> list[JobEvent]:
+        """Events with seq > after, in order. Reading from 0 gives the whole story of the current claim: when a job is
+        claimed again, its earlier segment events are replaced by a `restarted` event."""
+
+
+class Outbox(Protocol):
+    async def take(self, limit: int) -> list[str]:
+        """Job ids whose hint has not been sent, removed in the same transaction. A hint lost afterwards is found by
+        the runner's own look at the table."""
+
+
+class RecordsHealth(Protocol):
+    async def check(self) -> None:
+        """Raises DatabaseBusy when a write transaction cannot be had within a second."""
+
+    async def counts(self) -> dict[str, int]:
+        """state → jobs, for metrics."""
