@@ -32,7 +32,8 @@ class Decoding(Protocol):
 
 class Decoder(Protocol):
     def open(self, fd: int, request: DecodeRequest) -> AbstractAsyncContextManager[Decoding]:
-        """Decodes the descriptor (read-only, seekable, stays the caller's; one decoding of it at a time). Leaving the context ends the work at once, whatever state it is in.
+        """Decodes the descriptor (read-only, seekable, stays the caller's; one decoding of it at a time). Leaving the
+        context ends the work at once, whatever state it is in.
 
         Raises MediaUndecodable (not audio after all, or nothing decodable in it), MediaNoAudio, MediaLimits (rate,
         channels, streams), MediaTooLong (after the allowed seconds of PCM), DecoderDied (crash, out of memory),

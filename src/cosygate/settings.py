@@ -1,0 +1,102 @@
+"""Every setting, once: one frozen object made at start from `COSYGATE_…` variables and command-line options.
+
+docs/settings.md lists them (a test holds the two together). Nothing below wiring sees this object.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """$XDG_DATA_HOME/cosygate, else ~/.local/share/cosygate (XDG Base Directory specification)."""
+    import os
+
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "cosygate"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="COSYGATE_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # where
+    host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that `serve` listens on; 0 takes a free one.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for database, recordings, secrets.")
+    tls_cert: Path | None = Field(None, description="Certificate chain (PEM); with `tls_key`, `serve` speaks HTTPS.")
+    tls_key: Path | None = Field(None, description="Private key (PEM) of `tls_cert`.")
+
+    # how many
+    workers: int = Field(1, ge=1, le=64, description="Gateway processes that `serve` starts.")
+    engines: int = Field(1, ge=1, le=64, description="Engine processes that `serve` starts.")
+    engine_slots: int = Field(2, ge=1, le=64, description="Recordings that one engine recognises at once.")
+    runner_jobs: int = Field(0, ge=0, le=256, description="Jobs one gateway process runs at once; 0: as engine slots.")
+
+    # recogniser
+    recogniser: Literal["moonshine", "command", "scripted"] = Field(
+        "moonshine", description="What the embedded engines recognise with."
+    )
+    command: str = Field("", description="With `command`: the program and its arguments, `{wav}` is the file.")
+    command_timeout_s: float = Field(120.0, gt=0, le=3600, description="Seconds the program may take per segment.")
+    script: Path | None = Field(None, description="With `scripted`: JSON file of texts, delays and failures.")
+
+    # callers
+    jwt_secret: str = Field("", repr=False, description="HS256 secret, at least 32 bytes; empty: one is generated.")
+    jwt_audience: str = Field("", description="Required `aud` of tokens; empty: not checked.")
+    jwt_issuer: str = Field("", description="Required `iss` of tokens; empty: not checked.")
+
+    # promises
+    durability: Literal["disk", "process"] = Field(
+        "disk", description="`disk`: acknowledged survives power loss; `process`: survives kill -9 (no fsync)."
+    )
+    retention_hours: float = Field(24 * 7.0, gt=0, description="Hours after which a finished task is erased.")
+    upload_expiry_hours: float = Field(24.0, gt=0, description="Hours after which an unfinished upload is erased.")
+    drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that requests and jobs get to end on SIGTERM.")
+
+    # bounds
+    chunk_max_bytes: int = Field(8 * 1024**2, ge=1024, le=256 * 1024**2, description="Largest chunk.")
+    recording_max_bytes: int = Field(2 * 1024**3, ge=1024, description="Largest recording.")
+    recording_max_s: float = Field(12 * 3600.0, gt=0, description="Longest recording, in decoded seconds.")
+    recording_max_parts: int = Field(20_000, ge=1, le=100_000, description="Most parts of one recording.")
+    open_uploads: int = Field(64, ge=1, le=100_000, description="Open uploads per principal.")
+    store_max_bytes: int = Field(50 * 1024**3, ge=1024**2, description="Most bytes on disk; beyond it 507.")
+    store_min_free_bytes: int = Field(64 * 1024**2, ge=0, description="Bytes the file system keeps free; below, 507.")
+    body_idle_s: float = Field(20.0, gt=0, le=600, description="Seconds without a byte after which a body is cut off.")
+    body_total_s: float = Field(300.0, gt=0, le=7200, description="Seconds that one request's body may take in all.")
+    engine_idle_s: float = Field(60.0, gt=0, le=3600, description="Seconds of an engine's silence that end a call.")
+    decoder_cpu_s: int = Field(600, ge=1, le=7200, description="CPU seconds of one decoding in the sandbox.")
+    decoder_memory_bytes: int = Field(1024**3, ge=256 * 1024**2, description="Address space of one decoding.")
+    decoder_sandbox: Literal["required", "degraded"] = Field(
+        "required", description="`degraded`: decode compressed media even where the kernel offers no sandbox."
+    )
+
+    # leases (reliability.md; tests shorten them)
+    lease_renew_s: float = Field(10.0, gt=0, le=60, description="Seconds between renewals of a claim.")
+    lease_expire_s: float = Field(30.0, gt=0, le=600, description="Seconds a claim may stand still.")
+    reaper_every_s: float = Field(5.0, gt=0, le=60, description="Seconds between looks for claims that stand still.")
+    housekeeping_every_s: float = Field(60.0, gt=0, le=3600, description="Seconds between expiry and retention runs.")
+
+    # telling
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of log lines.")
+    metrics_allow: str = Field("", description="Addresses or networks that read /metrics; loopback always may.")
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _secret_not_blank(cls, value: str) -> str:
+        return value.strip()
+
+
+def load(**overrides: object) -> Settings:
+    """Settings from the environment, with those options that were given (not None) on top.
+
+    Raises ValueError with one line per wrong setting, naming the variable; never the value (it may be a secret).
+    """
+    try:
+        return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        lines = (f"COSYGATE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise ValueError("\n".join(lines)) from None
