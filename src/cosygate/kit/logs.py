@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -58,6 +60,13 @@ def configure(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+@contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Every line logged within carries `fields`."""
+    with structlog.contextvars.bound_contextvars(**fields):
+        yield
 
 
 def logger() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +99,11 @@ def transcript_dict(transcript: Transcript) -> dict[str, Any]:
     }
 
 
+def transcript_bytes(transcript: Transcript) -> bytes:
+    """What a result store keeps: the JSON of transcript_dict."""
+    return json.dumps(transcript_dict(transcript), ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def transcript_from_dict(data: dict[str, Any]) -> Transcript:
     """The reverse of transcript_dict."""
     return Transcript(
@@ -108,3 +115,18 @@ def transcript_from_dict(data: dict[str, Any]) -> Transcript:
         engine=EngineName(**data["engine"]),
         timings=data["timings"],
     )
+
+
+def _joins_tight(char: str) -> bool:
+    """Scripts that put no space between sentences: kana, CJK ideographs and punctuation, full-width forms."""
+    return "\u3000" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or "\uff00" <= char <= "\uffef"
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    """Segments' texts as one: a space between them, but none where both sides are written without."""
+    joined = ""
+    for text in (t.strip() for t in texts):
+        if text:
+            tight = joined and _joins_tight(joined[-1]) and _joins_tight(text[0])
+            joined += text if not joined or tight else f" {text}"
+    return joined

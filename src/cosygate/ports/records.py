@@ -32,6 +32,9 @@ class UploadRecords(Protocol):
     async def stale(self, now: float, limit: int) -> list[Upload]:
         """Open uploads whose expires_at has passed, oldest first."""
 
+    async def known(self, upload_ids: Sequence[str]) -> set[str]:
+        """Those of at most 200 ids that have a row."""
+
 
 class JobRecords(Protocol):
     async def get(self, owner: str | None, job_id: str) -> Job | None:

@@ -1,0 +1,87 @@
+"""Which engine takes a recording: one that is up, has the model and language, and is least busy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from cosygate import errors
+from cosygate.flows.ingest import speaks
+from cosygate.kit import metrics
+from cosygate.kit.clock import Clock
+from cosygate.kit.logs import logger
+from cosygate.model.options import TranscribeOptions
+from cosygate.ports.engine import Engine, EngineInfo, ModelInfo
+
+_log = logger()
+_FRESH_S = 5.0  # how long a description is believed
+
+
+@dataclass
+class _Desk:
+    """One engine as this process sees it."""
+
+    engine: Engine
+    info: EngineInfo | None = None  # as last heard
+    heard_at: float = float("-inf")  # monotonic
+    up: bool = False
+    calls: int = 0  # ours, now
+
+
+class EngineRoom:
+    """All engines this process may call. Knows only its own calls; an engine's own line orders everybody's."""
+
+    def __init__(self, engines: Sequence[Engine], clock: Clock) -> None:
+        self._desks = [_Desk(e) for e in engines]
+        self._clock = clock
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Asks every engine that was not heard of lately what it is. Never raises: an engine that is away is down."""
+        now = self._clock.monotonic()
+        for desk in self._desks:
+            if force or not desk.up or now - desk.heard_at > _FRESH_S:
+                await self._ask(desk)
+        metrics.engine_slots.labels("busy").set(sum(d.calls for d in self._desks))
+        metrics.engine_slots.labels("total").set(self.slots())
+
+    async def _ask(self, desk: _Desk) -> None:
+        try:
+            desk.info = await desk.engine.describe()
+            desk.up, desk.heard_at = True, self._clock.monotonic()
+        except errors.EngineUnavailable as error:
+            if desk.up:
+                _log.warning("engine.away", detail=error.detail)
+            desk.up = False
+
+    def infos(self) -> list[tuple[EngineInfo, bool]]:
+        """Every engine heard of, and whether it is up."""
+        return [(d.info, d.up) for d in self._desks if d.info]
+
+    def models(self) -> list[ModelInfo]:
+        """What the engines heard of can do, each model once."""
+        return list({m.name: m for info, _ in self.infos() for m in info.models}.values())
+
+    def slots(self) -> int:
+        return sum(d.info.slots for d in self._desks if d.info and d.up)
+
+    @asynccontextmanager
+    async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:
+        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable."""
+        await self.refresh()
+        fitting = [d for d in self._desks if d.up and d.info and _fits(d.info, options)]
+        if not fitting:
+            raise errors.EngineUnavailable()
+        desk = min(fitting, key=lambda d: d.calls / max(1, d.info.slots if d.info else 1))
+        desk.calls += 1
+        try:
+            yield desk.engine
+        except (errors.EngineUnavailable, errors.EngineFailed):
+            desk.heard_at = float("-inf")  # ask before believing it again
+            raise
+        finally:
+            desk.calls -= 1
+
+
+def _fits(info: EngineInfo, options: TranscribeOptions) -> bool:
+    return any(options.model in (None, m.name) and speaks(m, options.language) for m in info.models)

@@ -1,0 +1,140 @@
+"""What nobody asks for and everybody relies on: hints from the outbox, claims that stand still, uploads and tasks that
+are too old, folders without a row. Each round is bounded and safe to run in several processes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosygate import errors
+from cosygate.flows.ingest import Ingest
+from cosygate.kit import metrics
+from cosygate.kit.clock import Clock
+from cosygate.kit.logs import logger
+from cosygate.model.job import Requeue
+from cosygate.model.upload import UploadState
+from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
+from cosygate.ports.queue import Queue
+from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, RecordsHealth, UploadRecords
+
+_log = logger()
+_BATCH = 200
+_ORPHAN_S = 3600.0  # a folder without a row this long after its last change is nobody's
+
+
+class Reaper:
+    """Requeues claims whose beat stood still for `expire_s` on this process's own monotonic clock: no wall clock, and
+    no other machine's, decides. A reaper that has just started gives every claim the whole time."""
+
+    def __init__(self, leases: Leases, clock: Clock, expire_s: float) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._expire_s = expire_s
+        self._seen: dict[tuple[str, int], tuple[int, float]] = {}
+
+    async def round(self) -> int:
+        """Looks at every running claim; returns how many it requeued. Raises DatabaseBusy."""
+        now = self._clock.monotonic()
+        seen: dict[tuple[str, int], tuple[int, float]] = {}
+        still: list[Beat] = []
+        for claim in await self._leases.running():
+            key = (claim.job_id, claim.fence)
+            beat, since = self._seen.get(key, (-1, now))
+            seen[key] = (claim.beat, since if beat == claim.beat else now)
+            if now - seen[key][1] >= self._expire_s:
+                still.append(claim)
+        self._seen = seen
+        for claim in still:
+            # The beat is part of the condition: a renewal between the look and the write keeps its claim.
+            state = await self._leases.requeue(
+                claim.job_id, claim.fence, Requeue.LOST, self._clock.now(), beat=claim.beat
+            )
+            if state is not None:
+                _log.warning("task.lease_expired", task_id=claim.job_id, fence=claim.fence, state=state)
+        return len(still)
+
+
+async def recover(leases: Leases, claimant: str, clock: Clock) -> int:
+    """Requeues what an earlier life of `claimant` was running: it is not running any more."""
+    mine = await leases.running(claimant)
+    for claim in mine:
+        await leases.requeue(claim.job_id, claim.fence, Requeue.HAND_BACK, clock.now(), beat=claim.beat)
+    if mine:
+        _log.info("task.recovered", count=len(mine))
+    return len(mine)
+
+
+async def relay(outbox: Outbox, queue: Queue) -> int:
+    """Sends the hints that were written with their jobs but not sent; returns how many."""
+    job_ids = await outbox.take(_BATCH)
+    for job_id in job_ids:
+        await queue.hint(job_id)
+    return len(job_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    uploads: UploadRecords
+    jobs: JobRecords
+    health: RecordsHealth
+    parts: PartStore
+    results: ResultStore
+    survey: StoreSurvey
+    ingest: Ingest
+    clock: Clock
+    retention_s: float
+
+    async def round(self) -> None:
+        """One bounded round of everything. Raises DatabaseBusy, StorageFull."""
+        await self.expire_uploads()
+        await self.erase_old_tasks()
+        await self.sweep_orphans()
+        counts = await self.health.counts()
+        metrics.engine_queue.set(counts.get("queued", 0))
+
+    async def expire_uploads(self) -> None:
+        """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""
+        for upload in await self.uploads.stale(self.clock.now(), _BATCH):
+            if not await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
+                if await self.uploads.close(upload.id, UploadState.EXPIRED):
+                    _log.info("upload.expired", upload_id=upload.id)
+                await self.parts.erase(upload.id)
+
+    async def reconcile(self) -> int:
+        """At start: uploads whose last part was stored before a crash, but whose job was not. Returns how many."""
+        made = 0
+        for upload in await self.uploads.stale(float("inf"), 100_000):
+            made += await self._complete_if_whole(upload.id, upload.owner, upload.session_id)
+        if made:
+            _log.info("upload.reconciled", count=made)
+        return made
+
+    async def _complete_if_whole(self, upload_id: str, owner: str, session_id: str) -> bool:
+        listing = await self.parts.list(upload_id)
+        upload = await self.uploads.find(owner, session_id)
+        if not listing.complete or upload is None or upload.id != upload_id:
+            return False
+        try:
+            await self.ingest.complete(upload, listing, trace_id=upload_id)
+        except (errors.UnsupportedMedia, errors.RecordingEmpty, errors.Conflict, errors.NotFound):
+            return False  # its sender was, or will be, told the same
+        return True
+
+    async def erase_old_tasks(self) -> None:
+        """Retention: audio, transcript, events and row."""
+        for job in await self.jobs.finished_before(self.clock.now() - self.retention_s, _BATCH):
+            await self.jobs.delete(job.id)
+            await self.parts.erase(job.upload_id)
+            await self.results.erase(job.id)
+            _log.info("task.retired", task_id=job.id)
+
+    async def sweep_orphans(self) -> None:
+        """Bytes whose rows are gone: a crash between deleting the row and erasing the bytes leaves them."""
+        old = [uid for uid, age in (await self.survey.uploads()).items() if age > _ORPHAN_S]
+        for start in range(0, len(old), _BATCH):
+            batch = old[start : start + _BATCH]
+            known = await self.uploads.known(batch)
+            for upload_id in batch:
+                if upload_id not in known:
+                    await self.parts.erase(upload_id)
+                    _log.info("upload.orphan_erased", upload_id=upload_id)
+        await self.survey.sweep(_ORPHAN_S)

@@ -1,0 +1,205 @@
+"""Chapter one: parts arrive, in any order and in parallel, and the chunk that completes them makes the job.
+
+The listing of stored parts is the truth. A chunk that is neither the first nor the completing one touches no database:
+which upload a session_id means is remembered, and a place that is gone (aborted, expired, deleted) makes us look again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from cosygate import errors
+from cosygate.kit import metrics
+from cosygate.kit.clock import Clock, Randomness, time_ordered_id
+from cosygate.model.audio import SNIFF_BYTES, Container, sniff
+from cosygate.model.job import NewJob
+from cosygate.model.options import Priority, TranscribeOptions
+from cosygate.model.principal import Principal
+from cosygate.model.upload import LastMark, Listing, Upload, UploadLimits, UploadState
+from cosygate.ports.blobs import PartStore, Received
+from cosygate.ports.engine import ModelInfo
+from cosygate.ports.queue import Queue
+from cosygate.ports.records import UploadRecords
+
+_REMEMBERED = 8192  # uploads per process
+_PRIORITY = {Priority.NORMAL: 0, Priority.LOW: 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What Content-Digest named (RFC 9530), raw bytes; None when it did not."""
+
+    sha256: bytes | None = None
+    sha512: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to a chunk: with `job_id` the recording is complete and its job durable."""
+
+    job_id: str | None
+    missing: list[int]
+    missing_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    upload: Upload
+    listing: Listing
+
+
+class Ingest:
+    def __init__(
+        self,
+        *,
+        uploads: UploadRecords,
+        parts: PartStore,
+        queue: Queue,
+        clock: Clock,
+        randomness: Randomness,
+        limits: UploadLimits,
+        models: Callable[[], Sequence[ModelInfo]],
+        compressed_media: bool,
+    ) -> None:
+        """`models`: what the engines can, as last heard (empty when none was heard yet). `compressed_media`: False
+        where no sandbox can hold the decoder."""
+        self._uploads = uploads
+        self._parts = parts
+        self._queue = queue
+        self._clock = clock
+        self._randomness = randomness
+        self.limits = limits
+        self._models = models
+        self._compressed_media = compressed_media
+        self._open: OrderedDict[tuple[str, str], Upload] = OrderedDict()
+
+    async def receive(self, body: AsyncIterator[bytes], digests: Digests) -> Received:
+        """The body of one chunk, checked but not named. The caller closes it."""
+        limit = self.limits.chunk_bytes
+        return await self._parts.receive(body, limit=limit, sha256=digests.sha256, sha512=digests.sha512)
+
+    async def put(self, caller: Principal, session_id: str, seq: int, received: Received, trace_id: str,
+                  last: TranscribeOptions | None = None) -> Stored:  # fmt: skip
+        """Stores a chunk durably; `last` are the options of the chunk that ends the recording."""
+        if last is not None:
+            self._check_honoured(last)
+        if received.size > self.limits.recording_bytes:
+            raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
+        mark = LastMark(seq, last.to_json()) if last is not None else None
+        upload, listing = await self._store(caller, session_id, seq, received, mark)
+        metrics.upload_bytes.inc(received.size)
+        if listing.total_bytes > self.limits.recording_bytes:
+            # The chunk is stored, but this recording can never complete; the client's way out is DELETE.
+            raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
+        if not listing.complete:
+            return Stored(None, *listing.missing())
+        return Stored(await self.complete(upload, listing, trace_id), [], 0)
+
+    async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
+                     mark: LastMark | None) -> tuple[Upload, Listing]:  # fmt: skip
+        key = (caller.owner, session_id)
+        upload = self._open.get(key)
+        if upload is not None:
+            try:
+                return upload, await self._parts.put(upload.id, seq, received, mark)
+            except errors.UploadNotFound:
+                self._open.pop(key, None)  # aborted, expired or deleted since; perhaps begun anew
+        upload = await self._bind(caller.owner, session_id)
+        if upload.state is UploadState.COMPLETE:
+            # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
+            return upload, await self._parts.put(upload.id, seq, received, mark)
+        listing = await self._parts.put(upload.id, seq, received, mark, create=True)
+        self._open[key] = upload
+        if len(self._open) > _REMEMBERED:
+            self._open.popitem(last=False)
+        return upload, listing
+
+    async def _bind(self, owner: str, session_id: str) -> Upload:
+        now = self._clock.now()
+        fresh = Upload(
+            id=time_ordered_id(self._clock, self._randomness),
+            owner=owner,
+            session_id=session_id,
+            state=UploadState.OPEN,
+            created_at=now,
+            expires_at=now + self.limits.expires_s,
+        )
+        return await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
+
+    async def complete(self, upload: Upload, listing: Listing, trace_id: str) -> str:
+        """The job of a complete upload: made now, or the one that exists. O(parts); merges nothing."""
+        if upload.job_id is not None:
+            return upload.job_id
+        if listing.mark is None:
+            raise errors.UploadClosed()
+        options = TranscribeOptions.from_json(listing.mark.options)
+        container = await self._sniff(upload, listing, options)
+        now = self._clock.now()
+        job = await self._uploads.complete(
+            NewJob(
+                id=time_ordered_id(self._clock, self._randomness),
+                upload_id=upload.id,
+                owner=upload.owner,
+                session_id=upload.session_id,
+                options=listing.mark.options,
+                container=container,
+                size=listing.total_bytes,
+                created_at=now,
+                trace_id=trace_id,
+                priority=_PRIORITY[options.priority],
+            )
+        )
+        self._open.pop((upload.owner, upload.session_id), None)
+        await self._queue.hint(job.id)
+        return job.id
+
+    async def _sniff(self, upload: Upload, listing: Listing, options: TranscribeOptions) -> Container:
+        """What the recording is, by its first 64 KB. Refused ones keep their upload open: nothing sent is lost, and
+        every repeat of a chunk gets the same answer until the client aborts or the upload expires."""
+        if listing.total_bytes == 0:
+            raise errors.RecordingEmpty()
+        if options.audio_format is not None:
+            return Container.RAW
+        wanted = min(SNIFF_BYTES, listing.total_bytes)
+        head = b"".join([piece async for piece in self._parts.read(upload.id, listing, 0, wanted)])
+        container = sniff(head)
+        if container is not Container.WAV and not self._compressed_media:
+            raise errors.SandboxMissing()
+        return container
+
+    def _check_honoured(self, options: TranscribeOptions) -> None:
+        """Refuses a model or language that no engine here has, by name. Engines not heard of yet refuse nothing: the
+        job waits for them."""
+        models = self._models()
+        if not models:
+            return
+        if options.model is not None and options.model not in {m.name for m in models}:
+            raise errors.OptionUnsupported("no engine here has this model; see GET /v1/models", option="model")
+        candidates = [m for m in models if options.model in (None, m.name)]
+        if not any(speaks(m, options.language) for m in candidates):
+            raise errors.OptionUnsupported("no engine here recognises this language", option="language")
+
+    async def status(self, caller: Principal, session_id: str) -> UploadStatus:
+        """Where to resume. Raises UploadNotFound."""
+        upload = await self._uploads.find(caller.owner, session_id)
+        if upload is None:
+            raise errors.UploadNotFound()
+        return UploadStatus(upload, await self._parts.list(upload.id))
+
+    async def abort(self, caller: Principal, session_id: str) -> None:
+        """Gives an open upload up and erases its parts. Raises UploadNotFound, UploadClosed (it is a task already)."""
+        upload = await self._uploads.find(caller.owner, session_id)
+        if upload is None:
+            raise errors.UploadNotFound()
+        if not await self._uploads.close(upload.id, UploadState.ABORTED):
+            raise errors.UploadClosed("the recording is complete: delete its task")
+        self._open.pop((caller.owner, session_id), None)
+        await self._parts.erase(upload.id)
+
+
+def speaks(model: ModelInfo, language: str) -> bool:
+    """Whether a model takes `language` (BCP 47, compared by primary subtag) or `auto`."""
+    primary = language.split("-")[0].lower()
+    return language == "auto" or any(tag == "*" or tag.split("-")[0].lower() == primary for tag in model.languages)

@@ -1,0 +1,183 @@
+"""One recording through decoder and engine: PCM in pieces one way, segments and progress the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from cosygate import errors
+from cosygate.kit import metrics
+from cosygate.kit.clock import Clock
+from cosygate.kit.logs import logger
+from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
+from cosygate.model.job import Claim, Job
+from cosygate.model.options import Channels, TranscribeOptions
+from cosygate.model.transcript import EngineName, Segment, Transcript, join_texts, segment_dict
+from cosygate.ports.decoder import Decoder, DecodeRequest
+from cosygate.ports.engine import Done, Engine, Progress, RecogniseConfig, SegmentFound
+from cosygate.ports.records import Events
+
+_log = logger()
+_TELL_EVERY_S = 0.5  # how often progress and segments are written
+
+
+class LeaseLost(Exception):
+    """The claim is somebody else's by now; nothing more may be written."""
+
+
+class Story:
+    """The job's events, gathered for a moment so that a fast engine costs few transactions. Bounded: a full one is
+    written at once."""
+
+    def __init__(self, events: Events, claim: Claim, clock: Clock, longest: int = 64) -> None:
+        self._events = events
+        self._claim = claim
+        self._clock = clock
+        self._longest = longest
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._percent = claim.job.percent
+        self._told_at = clock.monotonic()
+
+    async def segment(self, segment: Segment) -> None:
+        self._waiting.append(("segment", segment_dict(segment)))
+        await self._tell_sometimes()
+
+    async def progress(self, percent: int) -> None:
+        self._percent = max(self._percent, min(percent, 99))  # 100 is the commit's
+        await self._tell_sometimes()
+
+    async def _tell_sometimes(self) -> None:
+        due = len(self._waiting) >= self._longest or self._clock.monotonic() - self._told_at >= _TELL_EVERY_S
+        if due and not await self._write([("progress", {"percent": self._percent})]):
+            raise LeaseLost
+
+    async def flush(self) -> bool:
+        """Writes what waits; False when the lease is lost."""
+        return await self._write([]) if self._waiting else True
+
+    async def _write(self, more: list[tuple[str, dict[str, Any]]]) -> bool:
+        told = [*self._waiting, *more]
+        self._waiting = []
+        self._told_at = self._clock.monotonic()
+        return await self._events.append(self._claim, told, self._percent)
+
+
+class Recognition:
+    def __init__(self, decoder: Decoder, options: TranscribeOptions, job: Job, limits: AudioLimits, story: Story,
+                 clock: Clock, engine_idle_s: float) -> None:  # fmt: skip
+        self._decoder = decoder
+        self._options = options
+        self._job = job
+        self._limits = limits
+        self._story = story
+        self._clock = clock
+        self._engine_idle_s = engine_idle_s
+        self._segments: list[Segment] = []
+        self._engine_name = EngineName("", "", "")
+        self._seconds = 0.0
+        self._timings: dict[str, float] = {}
+
+    async def run(self, fd: int, engine: Engine) -> Transcript:
+        """Raises what decoder and engine raise, and LeaseLost."""
+        if self._options.channels is Channels.SPLIT:
+            channels = await self._pass(fd, engine, channel=0, passes=None)
+            for channel in range(1, channels):
+                await self._pass(fd, engine, channel=channel, passes=channels)
+            self._segments.sort(key=lambda s: (s.start, s.channel or 0))
+            self._segments = [replace(s, id=n) for n, s in enumerate(self._segments)]
+        else:
+            await self._pass(fd, engine, channel=None, passes=1)
+        return Transcript(
+            task_id=self._job.id,
+            duration=self._seconds,
+            language=_common_language(self._segments),
+            text=join_texts(s.text for s in self._segments),
+            segments=tuple(self._segments),
+            engine=self._engine_name,
+            timings=self._timings,
+        )
+
+    async def _pass(self, fd: int, engine: Engine, *, channel: int | None, passes: int | None) -> int:
+        """One decoding and one engine call; returns the recording's channels. With channels=split there is one pass a
+        channel: the recording is never held, and an engine needs to know nothing of channels."""
+        request = DecodeRequest(
+            container=Container(self._job.container),
+            raw=self._options.audio_format,
+            channel=channel,
+            limits=self._limits,
+        )
+        began = self._clock.monotonic()
+        async with self._decoder.open(fd, request) as decoding:
+            info = decoding.info
+            of = passes or info.channels
+            fed = _Fed(decoding.pcm())
+            config = RecogniseConfig(
+                language=self._options.language, model=self._options.model, trace_id=self._job.trace_id
+            )
+            outcome = "cancelled"
+            events = engine.recognise(config, fed.pieces(), idle_timeout_s=self._engine_idle_s)
+            try:
+                async for event in events:
+                    await self._take(event, channel, of, info, fed)
+                outcome = "ok"
+            except errors.CosyGateError as error:
+                outcome = error.code
+                raise
+            finally:
+                await _close(events)
+                spent = self._clock.monotonic() - began
+                self._timings["recognise"] = self._timings.get("recognise", 0.0) + spent
+                metrics.engine_calls.labels(self._engine_name.name or "unknown", outcome).inc()
+                _log.info("engine.call", outcome=outcome, cost_ms=round(spent * 1000), audio_s=round(fed.seconds, 3))
+            self._seconds = max(self._seconds, fed.seconds)
+            return info.channels
+
+    async def _take(self, event: object, channel: int | None, of: int, info: MediaInfo, fed: _Fed) -> None:
+        if isinstance(event, SegmentFound):
+            # Numbered over all passes: a client that shows segments as they come needs one number each.
+            segment = replace(event.segment, id=len(self._segments), channel=channel)
+            self._segments.append(segment)
+            await self._story.segment(segment)
+        elif isinstance(event, Progress):
+            done = event.samples / PCM_RATE
+            # Without a duration in its header, what was read so far stands for the whole, and says so cautiously.
+            whole = max(info.duration or fed.seconds * 1.25, 0.001)
+            await self._story.progress(int(100 * ((channel or 0) + min(1.0, done / whole)) / of))
+        elif isinstance(event, Done):
+            self._engine_name = event.engine
+            for name, seconds in event.stats.items():
+                self._timings[f"engine_{name}"] = self._timings.get(f"engine_{name}", 0.0) + seconds
+
+
+class _Fed:
+    """Counts the audio on its way to the engine."""
+
+    def __init__(self, pcm: AsyncIterator[bytes]) -> None:
+        self._pcm = pcm
+        self._bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._bytes / 2 / PCM_RATE
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        async for piece in self._pcm:
+            self._bytes += len(piece)
+            yield piece
+
+
+async def _close(iterator: AsyncIterator[object]) -> None:
+    """Ends a generator now rather than when it is collected: closing is what cancels the engine call."""
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _common_language(segments: list[Segment]) -> str | None:
+    """The language most of the text is in, None when no engine said."""
+    weight: dict[str, int] = {}
+    for segment in segments:
+        if segment.language:
+            weight[segment.language] = weight.get(segment.language, 0) + len(segment.text)
+    return max(weight, key=lambda k: weight[k]) if weight else None

@@ -1,0 +1,193 @@
+"""Chapter two: a claimed job becomes a transcript, or says why not.
+
+    claim → open the recording → decode → stream to an engine → store under job/fence → commit under the fence
+
+Every write carries the claim's fence. While the work runs the claim is renewed; a renewal that finds the lease lost
+stops the work at once. Whoever is stopped in between leaves nothing that anybody could see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from dataclasses import replace
+
+from cosygate import errors
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.recognition import LeaseLost, Recognition, Story
+from cosygate.kit import metrics
+from cosygate.kit.backoff import Backoff
+from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.logs import bound, logger
+from cosygate.model.audio import AudioLimits
+from cosygate.model.job import Claim, JobState, Requeue
+from cosygate.model.options import TranscribeOptions
+from cosygate.model.transcript import Transcript, transcript_bytes
+from cosygate.ports.blobs import PartStore, RecordingFiles, ResultStore
+from cosygate.ports.decoder import Decoder
+from cosygate.ports.records import MAX_DELAY_S, Events, Leases
+
+_log = logger()
+_TEXT_SHOWN = 20_000  # characters of text in the task's own result; the transcript has all
+
+
+class Transcribe:
+    def __init__(
+        self,
+        *,
+        leases: Leases,
+        events: Events,
+        parts: PartStore,
+        files: RecordingFiles,
+        results: ResultStore,
+        decoder: Decoder,
+        engines: EngineRoom,
+        clock: Clock,
+        randomness: Randomness,
+        audio_limits: AudioLimits,
+        renew_s: float,
+        engine_idle_s: float,
+    ) -> None:
+        self._leases = leases
+        self._events = events
+        self._parts = parts
+        self._files = files
+        self._results = results
+        self._decoder = decoder
+        self._engines = engines
+        self._clock = clock
+        self._randomness = randomness
+        self._audio_limits = audio_limits
+        self._renew_s = renew_s
+        self._engine_idle_s = engine_idle_s
+        self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
+        self._handed_back: OrderedDict[str, int] = OrderedDict()
+
+    async def run_next(self, claimant: str) -> bool:
+        """Claims one job and sees it through. False when there was none. Raises DatabaseBusy; cancelling it hands the
+        job back."""
+        claim = await self._leases.claim(claimant, self._clock.now())
+        if claim is None:
+            return False
+        await self.run(claim)
+        return True
+
+    async def run(self, claim: Claim) -> None:
+        """Whatever happens, the job ends up finished, queued again, or in somebody else's hands."""
+        with bound(trace_id=claim.job.trace_id, user_id=claim.job.owner, task_id=claim.job_id, fence=claim.fence):
+            work = asyncio.create_task(self._work(claim))
+            renewal = asyncio.create_task(self._renew(claim, work))
+            try:
+                await work
+            except asyncio.CancelledError:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                if renewal.done():
+                    _log.warning("task.lease_lost")  # its new holder, or its owner's cancel, decides
+                    return
+                await self._give_back(claim, Requeue.HAND_BACK, 0.0, errors.Draining())
+                raise
+            except LeaseLost:
+                _log.warning("task.lease_lost")
+            except Exception as error:
+                await self._settle(claim, error)
+            finally:
+                renewal.cancel()
+                await asyncio.gather(renewal, return_exceptions=True)
+
+    async def _renew(self, claim: Claim, work: asyncio.Task[None]) -> None:
+        """Ends only when the lease is lost, having stopped the work."""
+        while True:
+            await self._clock.sleep(self._renew_s)
+            try:
+                held = await self._leases.renew(claim)
+            except errors.DatabaseBusy:
+                continue  # the reaper waits for three renewals
+            if not held:
+                work.cancel()
+                return
+
+    async def _work(self, claim: Claim) -> None:
+        started = self._clock.monotonic()
+        options = TranscribeOptions.from_json(claim.job.options)
+        _log.info("task.started", size=claim.job.size, attempt=claim.job.attempt)
+        story = Story(self._events, claim, self._clock)
+        listing = await self._parts.list(claim.job.upload_id)
+        if not listing.complete:
+            raise errors.AudioGone()
+        recognition = Recognition(
+            self._decoder, options, claim.job, self._audio_limits, story, self._clock, self._engine_idle_s
+        )
+        fd = await self._files.open(claim.job.upload_id, listing)
+        try:
+            async with self._engines.borrow(options) as engine:
+                transcript = await recognition.run(fd, engine)
+        finally:
+            os.close(fd)
+        total = self._clock.monotonic() - started
+        transcript = replace(transcript, timings={**transcript.timings, "total": total})
+        await self._finish(claim, options, transcript, story)
+
+    async def _finish(self, claim: Claim, options: TranscribeOptions, transcript: Transcript, story: Story) -> None:
+        await self._results.put(claim.job_id, claim.fence, transcript_bytes(transcript))
+        result = {
+            "text": transcript.text[:_TEXT_SHOWN],
+            "duration": round(transcript.duration, 3),
+            "segments": len(transcript.segments),
+        }
+        if options.filename:
+            result["file"] = options.filename
+        if transcript.language:
+            result["language"] = transcript.language
+        now = self._clock.now()
+        if await story.flush() and await self._leases.commit(claim, now, result=result):
+            self._handed_back.pop(claim.job_id, None)
+            self._finished(claim, JobState.SUCCEEDED, now)
+            metrics.audio_seconds.labels("file").inc(transcript.duration)
+        else:
+            await self._results.erase(claim.job_id, claim.fence)
+            _log.warning("task.result_refused")
+
+    def _finished(self, claim: Claim, state: JobState, now: float, **fields: object) -> None:
+        metrics.tasks.labels(state).inc()
+        metrics.task_duration.observe(max(0.0, now - claim.job.created_at))
+        _log.info("task.finished", state=state, cost_ms=round((now - claim.job.created_at) * 1000), **fields)
+
+    async def _settle(self, claim: Claim, error: Exception) -> None:
+        """What an error costs the job (reliability.md, "Job leasing" 7)."""
+        now = self._clock.now()
+        if isinstance(error, errors.RecordingFailed | errors.AudioGone) and not getattr(error, "counts", False):
+            if await self._leases.commit(claim, now, result=None, error=(error.code, error.detail)):
+                self._finished(claim, JobState.FAILED, now, code=error.code)
+        elif isinstance(error, errors.Unavailable):
+            await self._give_back(claim, Requeue.HAND_BACK, self._pause(claim.job_id), error)
+        else:
+            known = error if isinstance(error, errors.CosyGateError) else errors.CosyGateError()
+            if known is not error:
+                _log.error("task.crashed", exc_info=error)
+            await self._give_back(
+                claim, Requeue.RECORDING, self._backoff.delay(claim.job.attempt, self._randomness), known
+            )
+
+    async def _give_back(self, claim: Claim, why: Requeue, delay_s: float, error: errors.CosyGateError) -> None:
+        now = self._clock.now()
+        try:
+            state = await self._leases.requeue(
+                claim.job_id, claim.fence, why, now, delay_s=delay_s, error=(error.code, error.detail)
+            )
+        except errors.DatabaseBusy:
+            _log.warning("task.give_back_failed")  # the reaper will find it
+            return
+        if state is JobState.FAILED:
+            self._finished(claim, JobState.FAILED, now, code=error.code)
+        elif state is JobState.QUEUED:
+            _log.info("task.requeued", why=why, code=error.code, delay_ms=round(delay_s * 1000))
+
+    def _pause(self, job_id: str) -> float:
+        """Seconds to wait after the n-th hand-back that this process made of a job in a row."""
+        count = self._handed_back.pop(job_id, 0)
+        self._handed_back[job_id] = count + 1
+        if len(self._handed_back) > 10_000:
+            self._handed_back.popitem(last=False)
+        return self._backoff.delay(count, self._randomness)
