@@ -1,0 +1,159 @@
+"""The client's face: one object, a method for each thing to do."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar, cast
+from urllib.parse import quote
+
+from cosygate.client.errors import BadAnswer, NotFound, TaskFailed
+from cosygate.client.follow import follow
+from cosygate.client.records import Engine, Event, Task, Transcript
+from cosygate.client.source import Parts, opened
+from cosygate.client.transport import Retries, Transport, json_object
+from cosygate.client.uploads import OnProgress, send_recording
+
+T = TypeVar("T")
+CHUNK_BYTES = 1024 * 1024
+FORMATS = ("json", "txt", "srt", "vtt", "tsv")
+
+
+class Client:
+    """A gateway at `url`, spoken to with `token`. Thread-safe; close it, or use it in a `with`.
+
+    `timeout_s` bounds one request's silence, not an upload or a task. `verify`: True, False, the path of a CA file
+    (PEM), or an SSLContext. Every method raises ClientError; what can be tried again has been, as `retries` says.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_s: float = 60.0,
+        verify: bool | str | Path | ssl.SSLContext = True,
+        retries: Retries | None = None,
+    ) -> None:
+        self._transport = Transport(url, token, timeout_s=timeout_s, verify=verify, retries=retries or Retries())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def upload(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        options: Mapping[str, str] | None = None,
+        session_id: str | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+        connections: int = 3,
+        on_progress: OnProgress | None = None,
+    ) -> Task:
+        """Sends a recording and returns its task, at once: `wait` waits for the transcript.
+
+        Repeating the call continues where an interrupted one stopped, also from another process, and returns the task
+        that exists when everything was sent before (a failed or cancelled task is done anew). `options` are those of
+        docs/api.md, as text. `session_id` names the upload; by default the content's SHA-256 does, together with
+        options and chunk size. `connections` (1-8) parts are under way at once. `on_progress(sent, total)` counts
+        bytes that the server has; it is called by the sending threads, one at a time.
+        Raises OSError when the file cannot be read, SourceChanged when it changes meanwhile.
+        """
+        if chunk_bytes < 1 or not 1 <= connections <= 8:
+            raise ValueError("chunk_bytes is at least 1, connections 1-8")
+        with opened(source) as file:
+            return send_recording(
+                self._transport,
+                file,
+                Parts.of(file, chunk_bytes),
+                session_id=session_id,
+                options=options or {},
+                connections=connections,
+                on_progress=on_progress,
+                fetch=self.task,
+            )
+
+    def task(self, task_id: str) -> Task:
+        return _parsed(Task.parse, json_object(self._transport.request("GET", _task(task_id))))
+
+    def tasks(self, *, state: str | None = None) -> Iterator[Task]:
+        """The caller's own, newest first, fetched page by page while iterating."""
+        params = {"state": state} if state else {}
+        while True:
+            page = json_object(self._transport.request("GET", "/v1/tasks", params=params))
+            for item in _list(page, "tasks"):
+                yield _parsed(Task.parse, item)
+            cursor = page.get("next_cursor")
+            if not isinstance(cursor, str):
+                return
+            params["cursor"] = cursor
+
+    def events(self, task_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """The task's story from its start (or after the event with that id) to its end, as it happens. A cut connection
+        is taken up again where it broke."""
+        return follow(self._transport, _task(task_id), after=after, timeout_s=None)
+
+    def wait(
+        self, task_id: str, *, timeout_s: float | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> Task:
+        """Returns the task once it has succeeded. Raises TaskFailed when it failed or was cancelled, WaitTimeout after
+        `timeout_s` seconds (the task goes on)."""
+        for event in follow(self._transport, _task(task_id), after=None, timeout_s=timeout_s):
+            if on_event:
+                on_event(event)
+        task = self.task(task_id)
+        if task.state != "succeeded":
+            raise TaskFailed(task)
+        return task
+
+    def transcript(self, task_id: str) -> Transcript:
+        """Raises Conflict (`task_unfinished`) when there is none."""
+        answer = self._transport.request("GET", _task(task_id) + "/transcript", params={"format": "json"})
+        return _parsed(Transcript.parse, json_object(answer))
+
+    def transcript_text(self, task_id: str, fmt: str = "txt") -> str:
+        """The transcript written as `json`, `txt`, `srt`, `vtt` or `tsv`."""
+        if fmt not in FORMATS:
+            raise ValueError(f"fmt is one of {', '.join(FORMATS)}")
+        return self._transport.request("GET", _task(task_id) + "/transcript", params={"format": fmt}).text
+
+    def delete(self, task_id: str) -> None:
+        """Cancels the task if it runs, and erases its audio and transcript."""
+        try:
+            self._transport.request("DELETE", _task(task_id))
+        except NotFound as error:
+            if error.tries == 1:
+                raise
+            # The answer to an earlier try was lost: it is deleted.
+
+    def models(self) -> list[Engine]:
+        """The engines and what each can."""
+        page = json_object(self._transport.request("GET", "/v1/models"))
+        return [_parsed(Engine.parse, item) for item in _list(page, "engines")]
+
+
+def _task(task_id: str) -> str:
+    return f"/v1/task/{quote(task_id, safe='')}"
+
+
+def _list(page: Mapping[str, object], name: str) -> list[dict[str, object]]:
+    items = page.get(name)
+    if not isinstance(items, list):
+        raise BadAnswer(f"the answer has no list of {name}")
+    return cast("list[dict[str, object]]", items)
+
+
+def _parsed(parse: Callable[[Mapping[str, object]], T], data: Mapping[str, object]) -> T:
+    try:
+        return parse(data)
+    except (KeyError, TypeError) as error:
+        raise BadAnswer(f"the answer is not as expected: {type(error).__name__} {error}") from error
