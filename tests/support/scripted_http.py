@@ -44,7 +44,14 @@ def problem(status: int, code: str, headers: Mapping[str, str] | None = None, **
 
 def sse(events: list[tuple[int, str, dict[str, Any]]], *, cut: bool = False) -> Answer:
     text = "".join(f"id: {seq}\nevent: {kind}\ndata: {json.dumps(data)}\n\n" for seq, kind, data in events)
-    return Answer(200, (": hello\n\n" + text).encode(), "text/event-stream", cut=cut)
+    return Answer(200, ("retry: 1000\n\n: hello\n\n" + text).encode(), "text/event-stream", cut=cut)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves in the middle of an answer is part of the tests."""
 
 
 @contextmanager
@@ -53,6 +60,7 @@ def serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 64 * 1024  # one write per answer: Nagle's delay between two would dominate every test
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -77,8 +85,7 @@ def serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

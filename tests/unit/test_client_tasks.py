@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -29,10 +30,12 @@ STORY: list[tuple[int, str, dict[str, Any]]] = [
     (3, "progress", {"percent": 60}),
     (4, "done", {"percent": 100}),
 ]
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DONE = {
     "task_id": "t1",
     "state": "succeeded",
     "percent": 100,
+    "created_at": "2026-01-02T03:04:05Z",
     "result": {"text": "Hello there.", "file": "a.wav", "duration": 2.5, "language": "en", "transcript_url": "/…"},
 }
 
@@ -108,7 +111,7 @@ def test_wait_returns_the_finished_task_and_shows_events_on_the_way() -> None:
 
     with client_of(answer) as client:
         task = client.wait("t1", on_event=seen.append)
-    assert task == Task("t1", "succeeded", 100, "a.wav", "Hello there.", 2.5, "en")
+    assert task == Task("t1", "succeeded", 100, "a.wav", "Hello there.", 2.5, "en", None, CREATED)
     assert [e.kind for e in seen] == ["progress", "segment", "progress", "done"]
 
 

@@ -155,5 +155,5 @@ def _list(page: Mapping[str, object], name: str) -> list[dict[str, object]]:
 def _parsed(parse: Callable[[Mapping[str, object]], T], data: Mapping[str, object]) -> T:
     try:
         return parse(data)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BadAnswer(f"the answer is not as expected: {type(error).__name__} {error}") from error

@@ -79,6 +79,8 @@ def _connection(transport: Transport, path: str, after: str | None, left: Callab
             raise BadAnswer("the events cannot be read as a stream")
         response.stream = _Watched(inner, left)
         for line in httpx2.EventSource(response):
+            if not line.data:
+                continue  # `retry:` alone
             try:
                 data = json.loads(line.data)
             except ValueError:

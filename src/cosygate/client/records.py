@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -29,6 +30,7 @@ class Task:
     duration: float | None = None  # seconds of audio, once succeeded
     language: str | None = None  # BCP 47, when the engine tells
     error: Failure | None = None  # once failed
+    created_at: datetime | None = None
 
     @property
     def finished(self) -> bool:
@@ -47,6 +49,7 @@ class Task:
             duration=result.get("duration"),
             language=result.get("language"),
             error=Failure(error["code"], error["detail"]) if error else None,
+            created_at=datetime.fromisoformat(data["created_at"]) if "created_at" in data else None,
         )
 
 

@@ -1,0 +1,182 @@
+"""The command line: one function a command, each saying what it takes. What a command needs is imported inside it, so
+that `cosygate --help` answers at once.
+
+Exit status: 0 all is well, 1 something failed, 2 the command or a setting is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from cosygate.settings import Settings
+
+app = typer.Typer(
+    name="cosygate",
+    help="Self-hosted speech gateway: recordings in, transcripts out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    TXT = "txt"
+    JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
+    TSV = "tsv"
+
+
+class Channels(StrEnum):
+    MIX = "mix"
+    SPLIT = "split"
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder for database, recordings, secrets. [env var: COSYGATE_DATA_DIR]", show_default=False),
+]
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    for line in message.splitlines():
+        typer.echo(f"cosygate: {line}", err=True)
+    raise typer.Exit(status)
+
+
+def _settings(**options: object) -> Settings:
+    """Environment and options together; a wrong setting ends the command with a line for each."""
+    from cosygate.settings import load
+
+    try:
+        return load(**options)
+    except ValueError as error:
+        _fail(str(error), 2)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [env var: COSYGATE_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [env var: COSYGATE_PORT]")] = None,
+    data_dir: DataDir = None,
+    engines: Annotated[int | None, typer.Option(help="Engine processes to start. [env var: COSYGATE_ENGINES]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes to start. [env var: COSYGATE_WORKERS]")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM). [env var: COSYGATE_TLS_CERT]")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM). [env var: COSYGATE_TLS_KEY]")] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the gateway, its workers and its engines on this machine."""
+    settings = _settings(
+        host=host, port=port, data_dir=data_dir, engines=engines, workers=workers, tls_cert=tls_cert, tls_key=tls_key
+    )
+    if parent is not None:
+        from cosygate.cli.embedded import end_with
+
+        end_with(parent)
+    from cosygate.serve import main as serve_main
+
+    raise typer.Exit(serve_main(settings))
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Recordings, in any common audio format.", show_default=False)],
+    server: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_SERVER", help="A gateway's address; without it, one is started.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="COSYGATE_TOKEN", help="Bearer token for --server.")] = None,
+    format: Annotated[Format, typer.Option(envvar="COSYGATE_FORMAT", help="Of the transcript.")] = Format.TXT,  # noqa: A002 - the option's name
+    out: Annotated[
+        Path | None, typer.Option(envvar="COSYGATE_OUT", help="Folder to write NAME.FORMAT into, instead of stdout.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_LANGUAGE", help="BCP 47 tag, or auto (the default).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_MODEL", help="A name from GET /v1/models.", show_default=False)
+    ] = None,
+    channels: Annotated[
+        Channels | None, typer.Option(envvar="COSYGATE_CHANNELS", help="mix (the default), or split: each alone.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Transcribe recordings. Run it again after an interruption: it continues where it stopped."""
+    from cosygate.cli.embedded import ServerFailed
+    from cosygate.cli.transcribe import UsageError, Wanted, run
+
+    wanted = Wanted(
+        files=files,
+        server=server,
+        token=token,
+        format=format.value,
+        out=out,
+        options={k: v for k, v in (("language", language), ("model", model), ("channels", channels)) if v is not None},
+    )
+    try:
+        status = run(wanted, lambda: _settings(data_dir=data_dir))
+    except UsageError as error:
+        _fail(str(error), 2)
+    except ServerFailed as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues where this one stopped", 130)
+    raise typer.Exit(status)
+
+
+@app.command()
+def token(
+    sub: Annotated[str, typer.Option(envvar="COSYGATE_SUB", help="Whom the token is for.", show_default=False)],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(envvar="COSYGATE_SCOPE", help="audio:write, task:read, live, admin; default: the first three."),
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(envvar="COSYGATE_TENANT", help="Whose customer they are.")] = None,
+    ttl: Annotated[str, typer.Option(envvar="COSYGATE_TTL", help="How long it holds: 90s, 30m, 1h, 7d.")] = "1h",
+    data_dir: DataDir = None,
+) -> None:
+    """Print a token, and nothing else."""
+    from cosygate.cli.tokens import issue, seconds
+
+    settings = _settings(data_dir=data_dir)
+    try:
+        typer.echo(issue(settings, sub, ttl_s=seconds(ttl), tenant=tenant, scopes=scope))
+    except ValueError as error:
+        _fail(str(error), 2)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def engine(context: typer.Context) -> None:
+    """Run one engine process alone; `cosygate engine --help` shows its own options."""
+    # The process becomes the engine: it gets signals itself, and nothing of the command line stays in memory.
+    os.execv(sys.executable, [sys.executable, "-m", "cosygate.engine", *context.args])  # noqa: S606 - our own module
+
+
+@app.command()
+def doctor(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> None:
+    """Check data folder, database, decoder sandbox, engine and secrets, and say what to do."""
+    from cosygate.doctor import run
+
+    raise typer.Exit(run(_settings(data_dir=data_dir), as_json=as_json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from cosygate import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    app()

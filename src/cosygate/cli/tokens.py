@@ -1,0 +1,46 @@
+"""Tokens as `cosygate token` prints them, and as the embedded server's own client uses them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from cosygate.adapters.callers_jwt import issue as issue_jwt
+from cosygate.model.principal import Scope
+from cosygate.settings import Settings
+
+_TTL = re.compile(r"(\d{1,9})([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_S = 10 * 365 * 86400
+
+
+def seconds(ttl: str) -> float:
+    """`90s`, `30m`, `1h`, `7d`; a bare number is seconds. Raises ValueError."""
+    match = _TTL.fullmatch(ttl.strip())
+    value = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < value <= LONGEST_S:
+        raise ValueError("--ttl is a number with s, m, h or d, above zero and at most ten years")
+    return float(value)
+
+
+def issue(
+    settings: Settings, sub: str, *, ttl_s: float, tenant: str | None = None, scopes: Sequence[str] | None = None
+) -> str:
+    """Signed with the secret of `settings`, which is generated in its data folder if there is none yet. Raises
+    ValueError for a name, scope or secret that must not be used."""
+    from cosygate.wiring import jwt_secret
+
+    names = [name for scope in scopes or () for name in re.split(r"[\s,]+", scope) if name]
+    if unknown := sorted(set(names) - set(Scope)):
+        raise ValueError(f"there is no scope {', '.join(unknown)}; there are {', '.join(Scope)}")
+    return issue_jwt(
+        jwt_secret(settings),
+        subject=sub,
+        now=time.time(),
+        ttl_s=ttl_s,
+        tenant=tenant,
+        scopes=names or None,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+    )
