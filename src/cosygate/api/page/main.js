@@ -1,0 +1,89 @@
+// Puts the page together: sign-in, uploads, the list, the open task, and the address (#/task/…) that says which.
+
+import { Api } from "/page/api.js";
+import { complain, confirm } from "/page/dom.js";
+import { watchDrop } from "/page/drop.js";
+import { offerOptions } from "/page/options.js";
+import { showTasks, showUploads } from "/page/shelf.js";
+import { ownerOf, SignIn } from "/page/signin.js";
+import { UploadStore } from "/page/store.js";
+import { TaskView } from "/page/task-view.js";
+import { Tasks } from "/page/tasks.js";
+import { Uploads } from "/page/uploads.js";
+
+const signIn = new SignIn({ confirm });
+const api = new Api({ token: () => signIn.token, onRefused: (problem) => { rest(); signIn.ask(problem); } });
+const uploads = new Uploads(api, await UploadStore.open());
+const tasks = new Tasks(api, complain);
+
+const reading = document.getElementById("reading");
+const blank = document.getElementById("blank");
+const root = document.getElementById("task");
+let view = null;
+
+const taskInAddress = () => decodeURIComponent(location.hash.match(/^#\/task\/([^/]+)$/)?.[1] ?? "");
+const drawTasks = showTasks(tasks, taskInAddress);
+showUploads(uploads);
+
+/** Shows what the address names. */
+function route() {
+  const id = taskInAddress();
+  if (!signIn.token || view?.taskId === id) return;
+  view?.close();
+  view = null;
+  document.body.dataset.view = id ? "task" : "home";
+  blank.hidden = Boolean(id);
+  root.hidden = !id;
+  root.replaceChildren();
+  document.title = "CosyGate";
+  drawTasks();
+  scrollTo(0, 0);
+  if (!id) return;
+  view = new TaskView({ api, tasks, taskId: id, root, leave: () => {
+    location.hash = "#/";
+    document.getElementById("choose").focus();
+  } });
+  view.open();
+  view.title.focus({ preventScroll: true });
+}
+
+/** Stops everything that uses the token. Nothing is forgotten. */
+function rest() {
+  uploads.halt();
+  tasks.stop();
+  view?.close();
+  view = null;
+}
+
+signIn.addEventListener("entered", () => {
+  rest();
+  route();
+  tasks.start();
+  uploads.restore(ownerOf(signIn.token)).catch(complain);
+  offerOptions(api).catch(complain);
+});
+
+signIn.addEventListener("leaving", async () => {
+  const open = uploads.items.size;
+  if (open && !(await confirm({ title: "Sign out?", yes: "Sign out", no: "Stay", danger: true,
+    text: `${open === 1 ? "One upload is" : `${open} uploads are`} not finished. Signing out gives them up.` }))) return;
+  // A shared machine keeps no recordings of somebody who has left.
+  await Promise.allSettled([...uploads.items.keys()].map((id) => uploads.remove(id)));
+  rest();
+  history.replaceState(null, "", location.pathname);
+  signIn.ask();
+});
+
+uploads.addEventListener("finished", async ({ detail }) => {
+  await tasks.refresh();
+  if (!taskInAddress()) location.hash = `#/task/${encodeURIComponent(detail.taskId)}`;
+});
+
+watchDrop({ ready: () => Boolean(signIn.token), take: (files, options) => uploads.add(files, options).catch(complain) });
+addEventListener("hashchange", route);
+addEventListener("keydown", (event) => view?.onKey(event));
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the open task and must stay
+  reading.focus();
+});
+await signIn.start();

@@ -1,0 +1,63 @@
+// The options of the next uploads: filled from GET /v1/models, remembered in this browser.
+
+import { h } from "/page/dom.js";
+import { language } from "/page/words.js";
+
+const KEY = "cosygate.options";
+const NAMES = ["language", "model", "channels"];
+// Offered when a model says "*": it takes any language. The list is for choosing, not a limit of the API.
+const COMMON = ["ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja",
+  "ko", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "ur", "vi", "yue", "zh"];
+
+const field = (name) => document.getElementById(name);
+
+/** Reads which models there are and offers them. */
+export async function offerOptions(api) {
+  const { engines } = await api.json("/v1/models");
+  const models = engines.flatMap((engine) => engine.models);
+  const tags = new Set(models.flatMap((model) => (model.languages.includes("*") ? COMMON : model.languages)));
+  const names = [...tags].map((tag) => [tag, language(tag)]).sort((a, b) => a[1].localeCompare(b[1], "en"));
+  fill(field("language"), names);
+  fill(field("model"), [...new Set(models.map(({ name }) => name))].map((name) => [name, name]));
+  recall();
+}
+
+function fill(select, choices) {
+  select.replaceChildren(select.options[0], ...choices.map(([value, text]) => h("option", { value }, text)));
+}
+
+function recall() {
+  let kept = {};
+  try {
+    kept = JSON.parse(localStorage.getItem(KEY)) ?? {};
+  } catch {
+    // Written by something else; the defaults will do.
+  }
+  for (const name of NAMES) {
+    const select = field(name);
+    if ([...select.options].some((option) => option.value === kept[name])) select.value = kept[name];
+  }
+  tell();
+}
+
+/** The options that differ from the server's defaults, as query parameters. */
+export function chosenOptions() {
+  return Object.fromEntries(NAMES.map((name) => [name, field(name)])
+    .filter(([, select]) => select.selectedIndex > 0).map(([name, select]) => [name, select.value]));
+}
+
+/** The summary says what is chosen, so that a closed box hides nothing. */
+function tell() {
+  const words = NAMES.map(field).filter((select) => select.selectedIndex > 0)
+    .map((select) => select.selectedOptions[0].textContent);
+  document.querySelector("#options summary").textContent = ["Options", ...words].join(" · ");
+}
+
+export function watchOptions() {
+  for (const name of NAMES) {
+    field(name).addEventListener("change", () => {
+      localStorage.setItem(KEY, JSON.stringify(chosenOptions()));
+      tell();
+    });
+  }
+}
