@@ -64,17 +64,13 @@ class Transcribe:
         self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
         self._handed_back: OrderedDict[str, int] = OrderedDict()
 
-    async def run_next(self, claimant: str) -> bool:
-        """Claims one job and sees it through. False when there was none. Raises DatabaseBusy; cancelling it hands the
-        job back."""
-        claim = await self._leases.claim(claimant, self._clock.now())
-        if claim is None:
-            return False
-        await self.run(claim)
-        return True
+    async def claim(self, claimant: str) -> Claim | None:
+        """The next job, if there is one for the taking. Raises DatabaseBusy."""
+        return await self._leases.claim(claimant, self._clock.now())
 
     async def run(self, claim: Claim) -> None:
-        """Whatever happens, the job ends up finished, queued again, or in somebody else's hands."""
+        """Sees a claimed job through: whatever happens it ends up finished, queued again, or in somebody else's hands.
+        Cancelling it hands the job back."""
         with bound(trace_id=claim.job.trace_id, user_id=claim.job.owner, task_id=claim.job_id, fence=claim.fence):
             work = asyncio.create_task(self._work(claim))
             renewal = asyncio.create_task(self._renew(claim, work))

@@ -60,6 +60,9 @@ class StoreSurvey(Protocol):
     async def used_bytes(self) -> int:
         """Bytes that recordings and results take, at most a few seconds old, over all processes."""
 
+    async def check_room(self) -> None:
+        """Raises StorageFull when a chunk could not be stored now."""
+
     async def uploads(self) -> dict[str, float]:
         """Every upload that has a place → seconds since its last change."""
 

@@ -1,0 +1,121 @@
+"""The gateway's HTTP application, put together from its doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from cosygate import errors
+from cosygate.api import article, pages, system, tasks
+from cosygate.api.bodies import BodyPace
+from cosygate.api.edge import Edge
+from cosygate.api.problems import on_error, on_http_exception, on_validation_error
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.ingest import Ingest
+from cosygate.flows.readiness import Readiness
+from cosygate.flows.tasks import Tasks
+from cosygate.kit.clock import Randomness
+from cosygate.ports.callers import Callers
+from cosygate.ports.tickets import Tickets
+
+_ABOUT = """Recordings in, transcripts out. Send chunks in any order and in parallel; what was acknowledged is durable.
+
+Every error is `application/problem+json` with a stable `code` (docs/errors.md); every response carries `X-Trace-Id`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the application needs of the house."""
+
+    ingest: Ingest
+    tasks: Tasks
+    engines: EngineRoom
+    readiness: Readiness
+    callers: Callers
+    tickets: Tickets
+    randomness: Randomness
+    pace: BodyPace
+    metrics_door: system.MetricsDoor
+    version: str
+
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+
+
+def build(doors: Doors, lifespan: Lifespan) -> ASGIApp:
+    app = FastAPI(
+        title="CosyGate",
+        version=doors.version,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            errors.CosyGateError: on_error,
+            HTTPException: on_http_exception,
+            RequestValidationError: on_validation_error,
+        },
+    )
+    app.include_router(article.router(doors.ingest, doors.callers, doors.pace))
+    app.include_router(tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
+    app.include_router(system.router(doors.engines, doors.callers, doors.readiness, doors.metrics_door, doors.version))
+    app.include_router(pages.router())
+    app.mount("/page", pages.files())
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return Edge(app, doors.randomness)
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's own description, with what our doors do by hand: bearer tokens, and problems instead of its errors."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = schema.setdefault("components", {})
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = _PROBLEM
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1/"):
+                operation["security"] = [{"bearer": []}]
+            invalid = operation["responses"].get("422", {})
+            if "application/json" in invalid.get("content", {}):
+                invalid["description"] = "Problem (RFC 9457)"
+                invalid["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    app.openapi_schema = schema
+    return schema
+
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "trace_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "retry_after": {"type": "integer"},
+    },
+    "example": {
+        "type": "/docs#task_not_found",
+        "title": "There is no such task",
+        "status": 404,
+        "detail": "There is no such task",
+        "code": "task_not_found",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    },
+}

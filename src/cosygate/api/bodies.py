@@ -1,0 +1,80 @@
+"""Request bodies: bounded, cut off when they stall, with their Content-Digest read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from cosygate import errors
+from cosygate.flows.ingest import Digests
+
+_MEMBER = re.compile(r"\s*([a-z0-9-]+)=:([A-Za-z0-9+/=]*):\s*")  # a Byte Sequence (RFC 8941 §3.3.5)
+_DIGEST_BYTES = {"sha-256": 32, "sha-512": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPace:
+    """How long a body may take, in seconds."""
+
+    idle_s: float
+    total_s: float
+
+
+async def paced(request: Request, pace: BodyPace) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises BodyStalled when nothing came for `idle_s`, or it took more than `total_s`;
+    ClientDisconnect when the client left."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + pace.total_s
+    while True:
+        try:
+            async with asyncio.timeout_at(min(loop.time() + pace.idle_s, ends)):
+                message = await request.receive()
+        except TimeoutError:
+            raise errors.BodyStalled() from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if body := message.get("body", b""):
+            yield body
+        if not message.get("more_body", False):
+            return
+
+
+def check_declared_length(request: Request, limit: int) -> None:
+    """Refuses by Content-Length, before reading. Raises ChunkTooLarge."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise errors.ChunkTooLarge(f"a chunk is at most {limit} bytes", limit=limit)
+
+
+def content_digest(request: Request) -> Digests:
+    """Content-Digest (RFC 9530): sha-256 and sha-512 are checked, other algorithms left alone as the RFC allows, but
+    one that we cannot use at all is refused rather than believed. Raises DigestInvalid."""
+    header = request.headers.get("content-digest")
+    if header is None:
+        return Digests()
+    found: dict[str, bytes] = {}
+    for member in header.split(","):
+        match = _MEMBER.fullmatch(member)
+        if not match:
+            raise errors.DigestInvalid("Content-Digest is a list of algorithm=:base64:")
+        if match[1] in _DIGEST_BYTES:
+            found[match[1]] = _digest_bytes(match[1], match[2])
+    if not found:
+        raise errors.DigestInvalid("Content-Digest names neither sha-256 nor sha-512")
+    return Digests(found.get("sha-256"), found.get("sha-512"))
+
+
+def _digest_bytes(algorithm: str, text: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise errors.DigestInvalid("Content-Digest is not base64") from None
+    if len(value) != _DIGEST_BYTES[algorithm]:
+        raise errors.DigestInvalid(f"{algorithm} has {_DIGEST_BYTES[algorithm]} bytes")
+    return value

@@ -1,0 +1,129 @@
+"""The outermost layer, pure ASGI: a trace id in every response, one log line and one metric a request, the security
+headers, and an answer even when something crashed or the body was not read to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cosygate import errors
+from cosygate.api.problems import problem
+from cosygate.kit import metrics
+from cosygate.kit.clock import Randomness
+from cosygate.kit.logs import bound, logger
+
+_log = logger()
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context §3.2
+_QUIET = frozenset({"/health", "/readyz", "/metrics"})  # asked every few seconds: logged only when they fail
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", _CSP.encode()),
+]
+# A body that is still coming when its answer is known already: read this much of it, so that the client gets to see
+# the answer rather than a reset; then close.
+_DRAIN_BYTES = 1024 * 1024
+_DRAIN_S = 1.0
+
+
+def trace_id_of(headers: list[tuple[bytes, bytes]], randomness: Randomness) -> str:
+    """Continues a valid `traceparent`, else begins a new trace: 32 lower-case hex digits."""
+    for name, value in headers:
+        if name == b"traceparent":
+            match = _TRACEPARENT.fullmatch(value)
+            if match and match[1] != b"0" * 32 and not value.startswith(b"ff"):
+                return match[1].decode()
+    return randomness.token(16).hex()
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, randomness: Randomness) -> None:
+        self._app = app
+        self._randomness = randomness
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, trace_id_of(scope["headers"], self._randomness))
+        with bound(trace_id=exchange.trace_id):
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            except Exception:
+                await exchange.crashed()
+            finally:
+                exchange.record()
+
+
+class _Exchange:
+    """One request and its response, as seen at the edge."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_id: str) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self.trace_id = scope["trace_id"] = trace_id
+        self._began = perf_counter()
+        self._status = 0
+        self._body_over = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._body_over = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            headers.append((b"x-trace-id", self.trace_id.encode()))
+            if self._status >= 400 and not self._body_over and not await self._drained():
+                headers.append((b"connection", b"close"))
+        await self._send(message)
+
+    async def _drained(self) -> bool:
+        read = 0
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while not self._body_over and read < _DRAIN_BYTES:
+                    read += len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return False
+        return self._body_over
+
+    async def crashed(self) -> None:
+        _log.exception("http.crashed", route=self._route())
+        if not self._status:
+            response = problem(errors.CosyGateError(), self.trace_id)
+            await response(self._scope, self.receive, self.send)
+
+    def _route(self) -> str:
+        """The route's template, never the path: a path would make as many series as there are tasks."""
+        route = self._scope.get("route")
+        return str(getattr(route, "path", "")) or "unmatched"
+
+    def record(self) -> None:
+        route, status = self._route(), self._status or 499  # 499: the client left before an answer
+        spent = perf_counter() - self._began
+        metrics.requests.labels(self._scope["method"], status, route).inc()
+        metrics.request_seconds.labels(route).observe(spent)
+        if route in _QUIET and status < 400:
+            return
+        caller = self._scope.get("caller")
+        _log.info(
+            "http.request",
+            method=self._scope["method"],
+            route=route,
+            status=status,
+            user_id=caller.subject if caller else None,
+            tenant=caller.tenant if caller else None,
+            cost_ms=round(spent * 1000, 1),
+        )

@@ -1,0 +1,261 @@
+"""Tasks: what became of a recording.
+
+GET    /v1/tasks                         own tasks, newest first
+GET    /v1/task/{task_id}                one
+GET    /v1/task/{task_id}/events         its story as it happens (server-sent events)
+GET    /v1/task/{task_id}/transcript     json, txt, srt, vtt, tsv
+GET    /v1/task/{task_id}/audio          the recording, with Range
+POST   /v1/task/{task_id}/audio-cookie   lets the browser's player fetch it for ten minutes
+DELETE /v1/task/{task_id}                cancels; erases audio and transcript
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from cosygate import errors
+from cosygate.api import ranges
+from cosygate.api.callers import identify, require
+from cosygate.api.described import problem_responses
+from cosygate.flows.tasks import Tasks
+from cosygate.model.formats import MEDIA_TYPES, Format, write
+from cosygate.model.job import Job, JobEvent, JobState
+from cosygate.model.options import TranscribeOptions
+from cosygate.model.principal import Principal, Scope
+from cosygate.ports.callers import Callers
+from cosygate.ports.tickets import Tickets
+
+_TASK_ID = re.compile(r"[0-9a-f]{32}")
+_COOKIE, _COOKIE_S = "cosygate_audio", 600
+_KEEPALIVE_LOOKS = 60  # of 0.25 s each: a comment every 15 s keeps proxies from closing a quiet stream
+_MAX_FOLLOWERS = 1000  # event streams per process
+
+
+class TaskResult(BaseModel):
+    text: str
+    file: str | None = None
+    duration: float
+    language: str | None = None
+    transcript_url: str
+
+
+class TaskError(BaseModel):
+    code: str
+    detail: str
+
+
+class TaskView(BaseModel):
+    task_id: str
+    session_id: str
+    state: JobState
+    percent: int
+    file: str | None = None
+    size: int
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    status_url: str
+    result: TaskResult | None = None
+    error: TaskError | None = None
+
+
+class TaskPage(BaseModel):
+    tasks: list[TaskView]
+    next_cursor: str | None = None
+
+
+def view(job: Job) -> TaskView:
+    url = f"/v1/task/{job.id}"
+    file = TranscribeOptions.from_json(job.options).filename
+    result = None
+    if job.result is not None:
+        known = {k: job.result[k] for k in ("text", "duration", "language") if k in job.result}
+        result = TaskResult(**known, file=file, transcript_url=f"{url}/transcript")
+    return TaskView(
+        task_id=job.id,
+        session_id=job.session_id,
+        state=job.state,
+        percent=job.percent,
+        file=file,
+        size=job.size,
+        created_at=_when(job.created_at),
+        started_at=_when(job.started_at) if job.started_at else None,
+        finished_at=_when(job.finished_at) if job.finished_at else None,
+        status_url=url,
+        result=result,
+        error=TaskError(code=job.error_code, detail=job.error_detail or "") if job.error_code else None,
+    )
+
+
+def _when(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def router(tasks: Tasks, callers: Callers, tickets: Tickets, draining: Callable[[], bool]) -> APIRouter:
+    desk = _Desk(tasks, callers, tickets, draining)
+    routes = APIRouter(tags=["Tasks"], responses=problem_responses(401, 403, 404, 503))
+    one = "/v1/task/{task_id}"
+    lean: dict[str, Any] = {"response_model_exclude_none": True}
+    routes.get("/v1/tasks", responses=problem_responses(422), **lean)(desk.page)
+    routes.get(one, **lean)(desk.task)
+    routes.get(f"{one}/events", responses=_SSE, response_class=StreamingResponse)(desk.events)
+    routes.get(f"{one}/transcript", responses=_TRANSCRIPT | problem_responses(409), response_class=Response)(
+        desk.transcript
+    )
+    routes.get(f"{one}/audio", responses=_AUDIO | problem_responses(410, 416), response_class=Response)(desk.audio)
+    routes.post(f"{one}/audio-cookie", status_code=204, response_class=Response)(desk.audio_cookie)
+    routes.delete(one, responses=_DELETE, response_class=Response)(desk.delete)
+    return routes
+
+
+_SSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events `progress`, `segment`, `restarted`, then one of `done`, `failed`, `cancelled`. "
+        "`Last-Event-ID` continues after an event seen already.",
+        "content": {"text/event-stream": {"example": 'id: 7\nevent: progress\ndata: {"percent":40}\n\n'}},
+    }
+}
+_TRANSCRIPT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The transcript in the wanted format.",
+        "content": {kind.split(";")[0]: {} for kind in MEDIA_TYPES.values()},
+    }
+}
+_AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The recording as it was sent.", "content": {"application/octet-stream": {}}},
+    206: {"description": "A range of it.", "content": {"application/octet-stream": {}}},
+}
+_DELETE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It was active: cancelled, its audio erased.", "model": TaskView},
+    204: {"description": "It was finished: erased altogether."},
+}
+
+
+def _checked(task_id: str) -> str:
+    """Anything that cannot be a task's id is a task that does not exist."""
+    if not _TASK_ID.fullmatch(task_id):
+        raise errors.TaskNotFound()
+    return task_id
+
+
+class _Desk:
+    def __init__(self, tasks: Tasks, callers: Callers, tickets: Tickets, draining: Callable[[], bool]) -> None:
+        self._tasks = tasks
+        self._callers = callers
+        self._tickets = tickets
+        self._draining = draining
+        self._followers = 0
+
+    async def page(
+        self,
+        request: Request,
+        cursor: str | None = None,
+        state: JobState | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> TaskPage:
+        """Own tasks, newest first. `next_cursor` is null on the last page."""
+        caller = await identify(request, self._callers, Scope.TASK_READ)
+        if cursor is not None and not _TASK_ID.fullmatch(cursor):
+            raise errors.Invalid("cursor is the next_cursor of an earlier page")
+        jobs = await self._tasks.page(caller, state, cursor, limit + 1)
+        more = len(jobs) > limit
+        return TaskPage(tasks=[view(j) for j in jobs[:limit]], next_cursor=jobs[limit - 1].id if more else None)
+
+    async def task(self, request: Request, task_id: str) -> TaskView:
+        """A task's state, and its result or error once it has one."""
+        caller = await identify(request, self._callers, Scope.TASK_READ)
+        return view(await self._tasks.get(caller, _checked(task_id)))
+
+    async def transcript(self, request: Request, task_id: str, format: Format = Format.JSON) -> Response:  # noqa: A002 - the API's name
+        """The transcript in one of five formats. 409 while there is none."""
+        caller = await identify(request, self._callers, Scope.TASK_READ)
+        transcript = await self._tasks.transcript(caller, _checked(task_id))
+        return Response(write(transcript, format), media_type=MEDIA_TYPES[format])
+
+    async def delete(self, request: Request, task_id: str) -> Response:
+        """Gives a task up. Its session_id is free again."""
+        caller = await identify(request, self._callers, Scope.AUDIO_WRITE)
+        job = await self._tasks.delete(caller, _checked(task_id))
+        if job is None:
+            return Response(status_code=204)
+        return Response(view(job).model_dump_json(exclude_none=True), media_type="application/json")
+
+    async def events(self, request: Request, task_id: str) -> Response:
+        """The task's story as server-sent events, from the start or after `Last-Event-ID`."""
+        caller = await identify(request, self._callers, Scope.TASK_READ)
+        last_seen = request.headers.get("last-event-id", "0")
+        if not (last_seen.isascii() and last_seen.isdigit()) or len(last_seen) > 18:
+            raise errors.Invalid("Last-Event-ID is the id of an event")
+        await self._tasks.get(caller, _checked(task_id))  # a 404 before the stream begins
+        if self._followers >= _MAX_FOLLOWERS:
+            raise errors.Unavailable("too many event streams are open")
+        stream = self._story(caller, task_id, int(last_seen))
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def _story(self, caller: Principal, task_id: str, after: int) -> AsyncIterator[bytes]:
+        self._followers += 1
+        quiet = 0
+        try:
+            yield b"retry: 1000\n\n"
+            async for event in self._tasks.follow(caller, task_id, after):
+                if event is not None:
+                    quiet = 0
+                    yield _sse(event)
+                elif self._draining():
+                    return  # the client reconnects, with Last-Event-ID, to a server that stays
+                else:
+                    quiet += 1
+                    if quiet % _KEEPALIVE_LOOKS == 0:
+                        yield b": still here\n\n"
+        except errors.TaskNotFound:
+            return  # deleted meanwhile
+        finally:
+            self._followers -= 1
+
+    async def audio_cookie(self, request: Request, task_id: str) -> Response:
+        """An <audio> element cannot send a token: this cookie, for this task's sound alone, lets it."""
+        caller = await identify(request, self._callers, Scope.TASK_READ)
+        await self._tasks.get(caller, _checked(task_id))
+        response = Response(status_code=204)
+        response.set_cookie(
+            _COOKIE,
+            self._tickets.issue("audio", task_id, caller, _COOKIE_S),
+            max_age=_COOKIE_S,
+            path=f"/v1/task/{task_id}/audio",
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    async def audio(self, request: Request, task_id: str) -> Response:
+        """The recording as it was sent, whole or one `Range` of it."""
+        caller = await self._listener(request, _checked(task_id))
+        job, listing = await self._tasks.audio(caller, task_id)
+        total = listing.total_bytes
+        span = ranges.parse(request.headers.get("range"), total)
+        start, length = span or (0, total)
+        return StreamingResponse(
+            self._tasks.read_audio(job, listing, start, length),
+            status_code=206 if span else 200,
+            headers=ranges.headers(span, total) | {"Cache-Control": "private, no-store"},
+            media_type=ranges.media_type(job.container),
+        )
+
+    async def _listener(self, request: Request, task_id: str) -> Principal:
+        if "authorization" not in request.headers and (ticket := request.cookies.get(_COOKIE)):
+            caller = request.scope["caller"] = self._tickets.check(ticket, "audio", task_id)
+            return require(caller, Scope.TASK_READ)
+        return await identify(request, self._callers, Scope.TASK_READ)
+
+
+def _sse(event: JobEvent) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.kind.encode(), orjson.dumps(event.data))

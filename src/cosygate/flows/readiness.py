@@ -1,0 +1,41 @@
+"""Whether this process can take work, and if not, why. Never an engine's fault: uploads are kept until one is back."""
+
+from __future__ import annotations
+
+from cosygate import errors
+from cosygate.kit.clock import Clock
+from cosygate.ports.blobs import StoreSurvey
+from cosygate.ports.records import RecordsHealth
+
+_FRESH_S = 1.0  # one real look a second, however many ask
+
+
+class Readiness:
+    def __init__(self, health: RecordsHealth, survey: StoreSurvey, clock: Clock) -> None:
+        self._health = health
+        self._survey = survey
+        self._clock = clock
+        self._looked_at = float("-inf")
+        self._found: list[str] = []
+        self.draining = False  # set once, when the process was told to stop
+        self.started = False  # set once, when start-up is over
+
+    async def reasons(self) -> list[str]:
+        """Empty when ready; else any of starting, draining, database, storage."""
+        now = self._clock.monotonic()
+        if now - self._looked_at >= _FRESH_S:
+            self._looked_at = now
+            self._found = await self._look()
+        return [*(["starting"] if not self.started else []), *(["draining"] if self.draining else []), *self._found]
+
+    async def _look(self) -> list[str]:
+        found = []
+        try:
+            await self._health.check()
+        except errors.Unavailable:
+            found.append("database")
+        try:
+            await self._survey.check_room()
+        except errors.StorageFull:
+            found.append("storage")
+        return found

@@ -1,0 +1,95 @@
+"""A gateway process: the HTTP doors and the embedded runner, on a socket that `serve` opened.
+
+Started as `python -m cosygate.gateway --fd N --index I --engine ADDRESS…`; its settings come from the environment. It
+prints one line, `ready`, once it serves, and ends itself when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+
+from cosygate import settings as settings_module
+from cosygate.api.app import build
+from cosygate.kit import logs
+from cosygate.kit.lineage import die_with_parent
+from cosygate.wiring import House, open_house
+from cosygate.worker import Runner
+
+_log = logs.logger()
+_TELL_S = 0.3  # between "not ready" and closing the door: event streams look for it four times a second
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but the signals stay ours: it would stop accepting before anybody could learn that we are draining."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: settings_module.Settings, listener: socket.socket, index: int, engines: list[str]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    # Ctrl-C reaches the whole process group; the parent alone decides who stops when.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    async with open_house(settings, engines) as house:
+        runner = Runner(house, claimant=f"embedded/{index}", jobs=settings.runner_jobs)
+        await runner.start(first=index == 0)
+        server = _Server(_config(settings, house))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        house.readiness.started = True
+        print("ready", flush=True)  # noqa: T201 - the parent waits for this line
+        await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        _log.info("gateway.draining")
+        house.readiness.draining = True
+        await asyncio.sleep(_TELL_S)
+        server.should_exit = True
+        await asyncio.gather(serving, runner.stop(settings.drain_s))
+    _log.info("gateway.stopped")
+
+
+def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
+    return uvicorn.Config(
+        build(house.doors),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cosygate.gateway", description=__doc__.splitlines()[0])
+    parser.add_argument("--fd", type=int, required=True, help="listening socket, inherited")
+    parser.add_argument("--index", type=int, default=0, help="which of the gateway processes this is")
+    parser.add_argument("--engine", action="append", default=[], help="address of an engine")
+    parser.add_argument("--parent-pid", type=int, required=True, help="ends when this process is gone")
+    args = parser.parse_args()
+    if not die_with_parent(args.parent_pid):
+        return
+    settings = settings_module.load()
+    logs.configure(settings.log_level)
+    listener = socket.socket(fileno=args.fd)
+    listener.setblocking(False)
+    uvloop.run(serve(settings, listener, args.index, args.engine))
+
+
+if __name__ == "__main__":
+    main()

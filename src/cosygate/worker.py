@@ -1,0 +1,105 @@
+"""What runs jobs: the embedded runner inside each gateway process. (A Celery worker will call the same flow.)
+
+One dispatcher claims while there is room and starts a task per job; when nothing is queued it waits for a hint, and looks
+by itself a few times a second, so a lost hint costs half a second and never a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from cosygate import errors
+from cosygate.flows import housekeeping
+from cosygate.kit.backoff import Backoff
+from cosygate.kit.logs import logger
+from cosygate.model.job import Claim
+from cosygate.wiring import House
+
+_log = logger()
+_LOOK_EVERY_S = 0.5  # with the outbox's two looks a second: four in all when idle
+_RELAY_EVERY_S = 0.5
+
+
+class Runner:
+    def __init__(self, house: House, *, claimant: str, jobs: int) -> None:
+        """`claimant` names this process slot and outlives it: a restarted one requeues what its earlier life held.
+        `jobs`: how many at once; 0 follows the engines' slots, with one more to be decoded meanwhile."""
+        self._house = house
+        self._claimant = claimant
+        self._jobs = jobs
+        self._backoff = Backoff(first_s=0.2, longest_s=5.0)
+        self._running: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self, *, first: bool) -> None:
+        """Recovers and begins. `first`: this process also reconciles what a crash left between bytes and rows."""
+        await housekeeping.recover(self._house.leases, self._claimant, self._house.clock)
+        if first:
+            await self._house.housekeeping.reconcile()
+        keep = self._house.housekeeping
+        self._loops = [
+            asyncio.create_task(self._dispatch()),
+            asyncio.create_task(self._every(_RELAY_EVERY_S, self._relay)),
+            asyncio.create_task(self._every(self._house.reaper_every_s, self._house.reaper.round)),
+            asyncio.create_task(self._every(self._house.housekeeping_every_s, keep.round)),
+        ]
+
+    async def stop(self, grace_s: float) -> None:
+        """Claims nothing more; jobs get `grace_s` seconds to finish, the others are handed back."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_s)
+        for job in self._running:
+            job.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _limit(self) -> int:
+        return self._jobs or self._house.engines.slots() + 1
+
+    async def _dispatch(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._house.engines.refresh()
+                claim = await self._house.transcribe.claim(self._claimant)
+                failures = 0
+            except errors.Unavailable as error:
+                _log.warning("runner.claim_failed", code=error.code)
+                await self._house.clock.sleep(self._backoff.delay(failures, self._house.randomness))
+                failures += 1
+                continue
+            if claim is None:
+                await self._house.queue.wait(_LOOK_EVERY_S)
+                continue
+            self._begin(claim)
+            while len(self._running) >= self._limit():
+                self._room.clear()
+                await self._room.wait()
+
+    def _begin(self, claim: Claim) -> None:
+        job = asyncio.create_task(self._house.transcribe.run(claim))
+        self._running.add(job)
+        job.add_done_callback(self._ended)
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        self._running.discard(job)
+        self._room.set()
+        if not job.cancelled() and (error := job.exception()):
+            _log.error("runner.job_crashed", exc_info=error)  # its lease expires, and it is run again
+
+    async def _relay(self) -> int:
+        return await housekeeping.relay(self._house.outbox, self._house.queue)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._house.clock.sleep(seconds)
+            try:
+                await work()
+            except errors.Unavailable as error:
+                _log.warning("housekeeping.put_off", code=error.code)
+            except Exception:
+                _log.exception("housekeeping.crashed")
