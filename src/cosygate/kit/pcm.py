@@ -54,7 +54,8 @@ class ToMono:
 def _as_float(samples: Samples) -> Samples:
     if samples.dtype == np.int16:
         return samples.astype(np.float32) * np.float32(1 / 32768)
-    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0).astype(np.float32)
+    finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return np.asarray(np.clip(finite, -1.0, 1.0), np.float32)
 
 
 def pieces(pcm: bytes) -> list[bytes]:
