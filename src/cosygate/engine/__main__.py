@@ -1,0 +1,96 @@
+"""`python -m cosygate.engine`: one engine process. Prints one line on stdout, `ready ADDRESS`, when it serves."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CANNOT_START = 78  # exit status for a configuration or model at fault (EX_CONFIG, sysexits.h)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 after SIGTERM, 1 when the parent is gone, CANNOT_START."""
+    options = _parse(argv)
+    if options.parent_pid and not _die_with(options.parent_pid):
+        return 1
+    os.umask(0o077)  # the socket and temporary audio are ours alone
+    return _run(options)
+
+
+def _die_with(parent: int) -> bool:
+    """The kernel kills this process when its parent dies. False when it is dead already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported here: nothing may come between the start and _die_with, and --help needs none of it.
+    import asyncio
+
+    from cosygate.engine.recognisers.base import CannotStart
+    from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
+    from cosygate.engine.server import ServerOptions, serve
+    from cosygate.kit import logs
+    from cosygate.kit.clock import SystemClock
+
+    logs.configure(options.log_level)
+    recogniser_options = RecogniserOptions(
+        slots=options.slots,
+        command=options.command,
+        command_timeout_s=options.command_timeout,
+        script=options.script,
+    )
+    server_options = ServerOptions(options.listen, slots=options.slots, line=options.line, grace_s=options.grace)
+    try:
+        recogniser = RECOGNISERS[options.recogniser](recogniser_options)
+        orderly = asyncio.run(serve(recogniser, server_options, SystemClock(), leave_sigint=bool(options.parent_pid)))
+    except CannotStart as error:
+        logs.logger().error("engine.cannot_start", recogniser=options.recogniser, detail=str(error))
+        return CANNOT_START
+    recogniser.close()
+    if not orderly:
+        os._exit(0)  # a thread is stuck in a recogniser; the interpreter would wait for it
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cosygate engine", description="Serves a recogniser over gRPC.")
+    parser.add_argument(
+        "--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port (port 0: a free one)"
+    )
+    parser.add_argument("--recogniser", default="moonshine", choices=("moonshine", "command", "scripted"))
+    parser.add_argument("--slots", type=_count, default=1, metavar="N", help="calls at once (default 1)")
+    parser.add_argument("--line", type=_count, default=64, metavar="N", help="calls that may wait for a slot (64)")
+    parser.add_argument("--command", default="", metavar="TEMPLATE", help="program and arguments; {wav} is the file")
+    parser.add_argument(
+        "--command-timeout", type=_seconds, default=120.0, metavar="S", help="per piece of speech (120)"
+    )
+    parser.add_argument("--script", type=Path, metavar="FILE", help="JSON of the scripted recogniser")
+    parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S", help="for running calls, on SIGTERM (10)")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--parent-pid", type=_count, metavar="P", help="die with this process, which is the parent")
+    return parser.parse_args(argv)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 24 * 3600:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

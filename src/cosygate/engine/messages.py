@@ -1,0 +1,75 @@
+"""Between the wire's messages and what the engine works with: configs are checked, segments written."""
+
+from __future__ import annotations
+
+import grpc
+
+from cosygate.engine.pipeline import SAMPLE_RATES, Heard
+from cosygate.engine.recognisers.base import Hints, Model, Recogniser
+from cosygate.proto import speech_engine_pb2 as pb
+
+AUDIO_MAX = 64 * 1024  # bytes of one audio message
+
+
+class CallEnded(Exception):
+    """The call ends without a result. `detail` is for the caller."""
+
+    def __init__(self, code: grpc.StatusCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def invalid(detail: str) -> CallEnded:
+    return CallEnded(grpc.StatusCode.INVALID_ARGUMENT, detail)
+
+
+def check_config(config: pb.RecognizeConfig, models: tuple[Model, ...]) -> Hints:
+    """What the recogniser will be told. Raises CallEnded (INVALID_ARGUMENT) for everything it cannot honour."""
+    if config.mode != pb.BATCH:
+        raise invalid("mode LIVE is not offered by this engine")
+    if config.sample_rate not in SAMPLE_RATES:
+        raise invalid(f"sample_rate {config.sample_rate} is not one of {', '.join(map(str, SAMPLE_RATES))}")
+    model = next((m for m in models if config.model in ("", m.name)), None)
+    if model is None:
+        raise invalid(f"there is no model {config.model[:64]!r}; there is {', '.join(m.name for m in models)}")
+    language = config.language or "auto"
+    if language != "auto" and "*" not in model.languages:
+        known = {tag.lower().partition("-")[0] for tag in model.languages}
+        if language.lower().partition("-")[0] not in known:
+            raise invalid(f"model {model.name} does not know the language {language[:32]!r}")
+    wanted = [*config.features, *(["hotwords"] if config.hotwords else [])]
+    for feature in wanted:
+        if feature not in model.capabilities:
+            raise invalid(f"model {model.name} cannot tell {feature[:32]!r}")
+    return Hints(model.name, language, tuple(config.features), tuple(config.hotwords))
+
+
+def segment_event(heard: Heard) -> pb.RecognizeEvent:
+    told = heard.recognised
+    words = [pb.Word(start_sample=w.start, end_sample=w.end, text=w.text, confidence=w.confidence) for w in heard.words]
+    segment = pb.Segment(
+        start_sample=heard.start,
+        end_sample=heard.end,
+        text=told.text,
+        speaker=told.speaker,
+        emotion=told.emotion,
+        language=told.language,
+        confidence=told.confidence,
+        words=words,
+        events=told.events,
+    )
+    return pb.RecognizeEvent(segment=segment)
+
+
+def description(recogniser: Recogniser, *, slots: int, busy: int, waiting: int) -> pb.EngineDescription:
+    models = [pb.Model(name=m.name, languages=m.languages, capabilities=m.capabilities) for m in recogniser.models]
+    return pb.EngineDescription(
+        name=recogniser.name,
+        version=recogniser.version,
+        slots=slots,
+        slots_busy=busy,
+        waiting=waiting,
+        models=models,
+        sample_rates=SAMPLE_RATES,
+    )

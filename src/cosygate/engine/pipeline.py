@@ -1,0 +1,145 @@
+"""One recording on its way through an engine: PCM in, pieces out, each piece recognised.
+
+What every recogniser needs lives here, once: resampling, cutting, trying again, measuring, sample indexes. Incremental:
+`push` takes audio as it comes, `finalize` ends the open utterance. Synchronous: the server calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import soxr
+
+from cosygate.engine.recognisers.base import RATE, Hints, Recognised, Recogniser, Samples, Stopped, Transient
+from cosygate.engine.vad import Cutter, Piece
+
+SAMPLE_RATES = (RATE, 8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # native first
+_TRIES = 3
+_RETRY_WAIT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    text: str
+    start: int
+    end: int
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A recognised piece. Samples count at the rate of the audio that was sent, from its sample 0."""
+
+    start: int  # not before the end of the piece before
+    end: int
+    recognised: Recognised
+    words: tuple[HeardWord, ...]  # inside [start, end]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds spent."""
+
+    vad: float = 0.0
+    recognise: float = 0.0
+
+
+class Pipeline:
+    """For one call, by one thread at a time."""
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        cutter: Cutter,
+        hints: Hints,
+        *,
+        sample_rate: int,
+        first_sample: int,
+        stop: threading.Event,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._recogniser = recogniser
+        self._cutter = cutter
+        self._hints = hints
+        self._rate = sample_rate
+        self._first = first_sample
+        self._stop = stop
+        self._monotonic = monotonic
+        self._resampler: Any = None
+        self._index = 0  # of the next piece
+        self._told = first_sample  # the end of the last segment: reported times never overlap
+        self.received = 0  # samples, as sent
+        self.timings = Timings()
+        self._fresh_resampler()
+
+    def push(self, pcm: bytes) -> list[Piece]:
+        """s16le mono; returns the pieces that ended in it, in order, for `recognise`."""
+        started = self._monotonic()
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+        samples *= np.float32(1 / 32768)
+        self.received += len(samples)
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        pieces = self._cutter.push(samples)
+        self.timings.vad += self._monotonic() - started
+        return pieces
+
+    def finalize(self) -> list[Piece]:
+        """Ends the open utterance; more audio may follow."""
+        started = self._monotonic()
+        pieces = []
+        if self._resampler is not None:
+            pieces += self._cutter.push(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+            self._fresh_resampler()
+        pieces += self._cutter.finish()
+        self.timings.vad += self._monotonic() - started
+        return pieces
+
+    def recognise(self, piece: Piece) -> Heard | None:
+        """None when nothing is said in it. Raises what the recogniser raises, Stopped when the caller is gone."""
+        hints = replace(self._hints, index=self._index)
+        self._index += 1
+        started = self._monotonic()
+        recognised = self._try(piece.samples, hints)
+        self.timings.recognise += self._monotonic() - started
+        if not recognised.text:
+            return None
+        start = max(self._told, self._sent(piece.start))
+        end = max(start, self._sent(piece.end))
+        self._told = end
+
+        def inside(seconds: float) -> int:
+            return min(max(start, self._sent(piece.start + round(seconds * RATE))), end)
+
+        words = tuple(HeardWord(w.text, inside(w.start), inside(w.end), w.confidence) for w in recognised.words)
+        return Heard(start, end, recognised, words)
+
+    @property
+    def decided(self) -> int:
+        """Once all pieces so far are recognised: no segment to come starts before this sample, as sent."""
+        return max(self._told, self._sent(self._cutter.decided))
+
+    def _try(self, samples: Samples, hints: Hints) -> Recognised:
+        for attempt in range(_TRIES):
+            if self._stop.is_set():
+                raise Stopped
+            try:
+                return self._recogniser.recognise(samples, hints, self._stop)
+            except Transient:
+                if attempt == _TRIES - 1:
+                    raise
+                self._stop.wait(_RETRY_WAIT_S)
+        raise AssertionError("unreachable")
+
+    def _sent(self, sample: int) -> int:
+        """An index at RATE → the index as sent, never beyond what was sent."""
+        sent = sample if self._rate == RATE else round(sample * self._rate / RATE)
+        return self._first + min(sent, self.received)
+
+    def _fresh_resampler(self) -> None:
+        if self._rate != RATE:
+            self._resampler = soxr.ResampleStream(self._rate, RATE, 1, dtype="float32")
