@@ -6,13 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
-from cosygate.adapters.records_sql.leases import held
+from cosygate.adapters.records_sql.leases import HELD, of
 from cosygate.adapters.records_sql.schema import events, jobs, outbox
 from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.model.job import Claim, JobEvent, JobState
 
 _CHECK_S = 1.0  # how long a health check waits for the write lock
+
+# An update even when there is no percent: it locks the row against another worker's claim.
+_ADVANCE = sa.update(jobs).where(HELD).values(percent=sa.func.coalesce(bindparam("reached"), jobs.c.percent))
+_FORGET_PROGRESS = sa.delete(events).where(events.c.job_id == bindparam("job"), events.c.kind == "progress")
+_TELL = sa.insert(events)
+_READ = (
+    sa.select(events.c.seq, events.c.kind, events.c.data)
+    .where(events.c.job_id == bindparam("job"), events.c.seq > bindparam("after"))
+    .order_by(events.c.seq)
+    .limit(bindparam("most"))
+)
+_OLDEST = sa.select(outbox.c.seq).order_by(outbox.c.seq).limit(bindparam("most")).with_for_update(skip_locked=True)
+_TAKE = sa.delete(outbox).where(outbox.c.seq.in_(_OLDEST)).returning(outbox.c.seq, outbox.c.job_id)
+_COUNTS = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
 
 
 class SqlEvents:
@@ -29,30 +44,24 @@ class SqlEvents:
         percent = percent if percent is not None or not told else told[-1]
         if percent is not None:
             rows.append({"job_id": claim.job_id, "kind": "progress", "data": {"percent": percent}})
+        mine = of(claim.job_id, claim.fence)
 
         def run(connection: sa.Connection) -> bool:
-            # An update even when there is no percent: it locks the row against a claim of another worker.
-            now_at = sa.update(jobs).where(held(claim.job_id, claim.fence))
-            now_at = now_at.values(percent=jobs.c.percent if percent is None else percent)
-            if connection.execute(now_at).rowcount == 0:
+            if connection.execute(_ADVANCE, mine | {"reached": percent}).rowcount == 0:
                 return False
             if percent is not None:
-                earlier = (events.c.job_id == claim.job_id) & (events.c.kind == "progress")
-                connection.execute(sa.delete(events).where(earlier))
+                connection.execute(_FORGET_PROGRESS, {"job": claim.job_id})
             if rows:
-                connection.execute(sa.insert(events), rows)
+                connection.execute(_TELL, rows)
             return True
 
         return await self._database.write(run)
 
     async def read(self, job_id: str, after: int, limit: int) -> list[JobEvent]:
-        query = (
-            sa.select(events.c.seq, events.c.kind, events.c.data)
-            .where(events.c.job_id == job_id, events.c.seq > after)
-            .order_by(events.c.seq)
-            .limit(limit)
+        where = {"job": job_id, "after": after, "most": limit}
+        return await self._database.read(
+            lambda connection: [JobEvent(*row) for row in connection.execute(_READ, where)]
         )
-        return await self._database.read(lambda connection: [JobEvent(*row) for row in connection.execute(query)])
 
 
 class SqlOutbox:
@@ -62,11 +71,9 @@ class SqlOutbox:
         self._database = database
 
     async def take(self, limit: int) -> list[str]:
-        oldest = sa.select(outbox.c.seq).order_by(outbox.c.seq).limit(limit).with_for_update(skip_locked=True)
-        take = sa.delete(outbox).where(outbox.c.seq.in_(oldest)).returning(outbox.c.seq, outbox.c.job_id)
-
         def run(connection: sa.Connection) -> list[str]:
-            return [row.job_id for row in sorted(connection.execute(take), key=lambda row: row.seq)]
+            taken = connection.execute(_TAKE, {"most": limit})
+            return [row.job_id for row in sorted(taken, key=lambda row: row.seq)]
 
         return await self._database.write(run)
 
@@ -81,10 +88,8 @@ class SqlHealth:
         await self._database.write(lambda connection: None, within_s=_CHECK_S)
 
     async def counts(self) -> dict[str, int]:
-        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
-
         def run(connection: sa.Connection) -> dict[str, int]:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            return {row[0]: row[1] for row in connection.execute(_COUNTS)}
 
         found = await self._database.read(run)
         return {state.value: found.get(state.value, 0) for state in JobState}

@@ -6,16 +6,13 @@ file makes workers that start together take turns. A database that newer code ha
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from cosygate import errors
+from cosygate.adapters.records_sql.filelock import FileLock
 
 REVISIONS = ("0001",)  # oldest first; the last is what schema.py describes (a test compares with the files)
 _LOCK_S = 60.0  # a migration of a large database takes its time
@@ -33,7 +30,10 @@ def upgrade(connection: sa.Connection, path: Path) -> None:
     """
     if _revision(connection) == REVISIONS[-1]:
         return
-    with _turn(path.with_name(path.name + ".migrate")):
+    lock = FileLock(path.with_name(path.name + ".migrate"))
+    with closing(lock), lock.held(_LOCK_S, poll_s=0.02) as alone:
+        if not alone:
+            raise errors.DatabaseBusy("another process is migrating the database")
         if _revision(connection) == REVISIONS[-1]:  # another worker did it while this one waited
             return
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # kept in the file
@@ -61,22 +61,3 @@ def _run_alembic(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-@contextmanager
-def _turn(lock: Path) -> Iterator[None]:
-    """Holds an exclusive lock on a file beside the database; the kernel releases it if this process dies."""
-    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + _LOCK_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise errors.DatabaseBusy("another process is migrating the database") from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +22,7 @@ import sqlalchemy as sa
 
 from cosygate import errors
 from cosygate.adapters.records_sql.faults import primary_code, translate
+from cosygate.adapters.records_sql.filelock import FileLock
 
 T = TypeVar("T")
 Transaction = Callable[[sa.Connection], T]
@@ -31,7 +31,9 @@ Durability = Literal["disk", "process"]
 BATCH = 32  # writes that share one commit: bounds how long another process waits
 WAITING = 2_000  # writes in line; beyond it DatabaseBusy at once
 READERS = 2
-_POLL_S = (0.0002, 0.0005, 0.001)  # between tries for the write lock; then the last one, again and again
+_BEGIN_POLL_S = 0.0002  # between tries for the write lock: SQLite's own handler sleeps up to 100 ms
+_TURN_POLL_S = 0.0005  # between tries for the turn to ask for it
+_TURN_S = 0.25  # then it asks out of turn: the process whose turn it is may be stopped
 
 
 @dataclass(slots=True)
@@ -76,20 +78,14 @@ class SqliteDatabase:
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="records-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="records-read")
         self._connection: sa.Connection | None = None  # the writer's
+        self._turn = FileLock(path.with_name(path.name + ".turn"))
         self._waiting: deque[_Write] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
 
     async def prepare(self, run: Transaction[T]) -> T:
-        """Runs `run` on the writer's connection outside any transaction (migrations begin their own)."""
-
-        def work() -> T:
-            try:
-                return run(self._writer())
-            except sa.exc.DBAPIError as error:
-                raise translate(error) from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._write_thread, work)
+        """Runs `run` on the writer's thread outside any transaction (migrations begin their own)."""
+        return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._run_plainly, run)
 
     async def write(self, run: Transaction[T], *, within_s: float | None = None) -> T:
         """Runs `run` in a write transaction, all or nothing, and returns what it returned, once that is durable.
@@ -116,27 +112,18 @@ class SqliteDatabase:
         """Runs `run` on a reader. It sees the last commit and waits for no writer."""
         if self._closed:
             raise errors.DatabaseBusy()
-
-        def work() -> T:
-            try:
-                with self._engine.connect() as connection:
-                    return run(connection)
-            except sa.exc.DBAPIError as error:
-                raise translate(error) from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._run_plainly, run)
 
     async def close(self) -> None:
         """Finishes what waits, then ends connections and threads. May be called twice."""
+        if self._closed:
+            return
         self._closed = True
         while self._draining is not None:
             await asyncio.wait([self._draining])
         await asyncio.to_thread(self._read_threads.shutdown)
+        await asyncio.get_running_loop().run_in_executor(self._write_thread, self._close_writer)
         await asyncio.to_thread(self._write_thread.shutdown)
-        if self._connection is not None:
-            await asyncio.to_thread(self._connection.close)
-            self._connection = None
-        await asyncio.to_thread(self._engine.dispose)
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -152,12 +139,26 @@ class SqliteDatabase:
         finally:
             self._draining = None
 
-    # --- on the writer's thread ---------------------------------------------------------------------------------
+    # --- on the threads -----------------------------------------------------------------------------------------
+
+    def _run_plainly(self, run: Transaction[T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return run(connection)
+        except sa.exc.DBAPIError as error:
+            raise translate(error) from error
 
     def _writer(self) -> sa.Connection:
         if self._connection is None:
             self._connection = self._engine.connect()
+            self._connection.exec_driver_sql("PRAGMA busy_timeout = 0")  # it polls by itself: _begin
         return self._connection
+
+    def _close_writer(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._engine.dispose()
+        self._turn.close()
 
     def _commit_together(self, batch: list[_Write]) -> None:
         """Never raises. When the common transaction fails, each write gets one of its own, so that only those which
@@ -173,24 +174,22 @@ class SqliteDatabase:
     def _commit(self, batch: list[_Write]) -> None:
         connection = self._writer()
         driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # pysqlite's
-        batch = _begin(driver, batch)
-        if not batch:
-            return
+        # Who asks for SQLite's lock again and again wins it again and again; taking turns to ask makes it fair.
+        with self._turn.held(_TURN_S, poll_s=_TURN_POLL_S):
+            batch = _begin(driver, batch)
         try:
             for entry in batch:
                 _run(connection, driver, entry)
-            driver.execute("COMMIT")
+            if batch:
+                driver.execute("COMMIT")
         finally:
             if driver.in_transaction:
                 driver.execute("ROLLBACK")
 
 
 def _begin(driver: sqlite3.Connection, batch: list[_Write]) -> list[_Write]:
-    """Takes the write lock. Returns those of `batch` that still want it; the others have got DatabaseBusy.
-
-    It polls: SQLite's own busy handler sleeps up to 100 ms between tries, and the other process would always win.
-    """
-    for pause in chain(_POLL_S, repeat(_POLL_S[-1])):
+    """Takes the write lock. Returns those of `batch` that still wanted it then; the others have got DatabaseBusy."""
+    while batch:
         try:
             driver.execute("BEGIN IMMEDIATE")
             return batch
@@ -202,9 +201,7 @@ def _begin(driver: sqlite3.Connection, batch: list[_Write]) -> list[_Write]:
             if entry.deadline <= now:
                 entry.error = errors.DatabaseBusy()
         batch = [entry for entry in batch if entry.error is None]
-        if not batch:
-            break
-        time.sleep(pause)
+        time.sleep(_BEGIN_POLL_S)
     return batch
 
 
@@ -231,7 +228,6 @@ def _pragmas(durability: Durability) -> Callable[[sqlite3.Connection, object], N
             "foreign_keys = ON",
             "secure_delete = ON",  # an erased transcript is overwritten with zeros, not only unlinked
             "cache_size = -16000",  # KiB
-            "wal_autocheckpoint = 2000",  # pages
             "journal_size_limit = 67108864",  # bytes that a WAL keeps after a checkpoint
         ):
             driver.execute(f"PRAGMA {pragma}")
