@@ -1,0 +1,62 @@
+"""Every blob store there is, for the contract suite: a name → how to open one that is empty and bounded.
+
+An object-store adapter joins by adding its line to STORES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from cosygate.adapters.blobs_disk import DiskStore
+from cosygate.model.upload import LastMark, Listing
+from cosygate.ports.blobs import PartStore, RecordingFiles, ResultStore, StoreSurvey
+
+
+class Store(Protocol):
+    parts: PartStore
+    recordings: RecordingFiles
+    results: ResultStore
+    survey: StoreSurvey
+
+
+# Opens the store at a place (the same place twice: as two processes would), for at most so many bytes.
+Opener = Callable[[Path, int], AbstractAsyncContextManager[Store]]
+
+STORES: dict[str, Opener] = {
+    "disk": lambda place, most: DiskStore(place, durability="disk", max_bytes=most, min_free_bytes=0),
+    "disk-process": lambda place, most: DiskStore(place, durability="process", max_bytes=most, min_free_bytes=0),
+}
+
+
+async def in_pieces(data: bytes, size: int = 64 * 1024) -> AsyncIterator[bytes]:
+    """A request body as a server hands it on."""
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+        await asyncio.sleep(0)
+
+
+async def put(
+    store: Store,
+    upload_id: str,
+    seq: int,
+    data: bytes,
+    mark: LastMark | None = None,
+    *,
+    create: bool = True,
+    limit: int = 8 * 1024**2,
+) -> Listing:
+    """What the doors do with one chunk."""
+    received = await store.parts.receive(in_pieces(data), limit=limit)
+    try:
+        return await store.parts.put(upload_id, seq, received, mark, create=create)
+    finally:
+        await received.close()
+
+
+async def read(store: Store, upload_id: str, listing: Listing, start: int = 0, length: int | None = None) -> bytes:
+    wanted = listing.total_bytes - start if length is None else length
+    return b"".join([piece async for piece in store.parts.read(upload_id, listing, start, wanted)])
