@@ -30,6 +30,14 @@ _TELL_S = 0.3  # between "not ready" and closing the door: event streams look fo
 class _Server(uvicorn.Server):
     """uvicorn, but the signals stay ours: it would stop accepting before anybody could learn that we are draining."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serves = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serves.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -46,8 +54,7 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
         await runner.start(first=index == 0)
         server = _Server(_config(settings, house))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
+        await server.serves.wait()
         house.readiness.started = True
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,7 @@ docs/settings.md lists them (a test holds the two together). Nothing below wirin
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 def default_data_dir() -> Path:
     """$XDG_DATA_HOME/cosygate, else ~/.local/share/cosygate (XDG Base Directory specification)."""
-    import os
-
     base = os.environ.get("XDG_DATA_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "cosygate"
 
@@ -100,3 +99,10 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         lines = (f"COSYGATE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise ValueError("\n".join(lines)) from None
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment in which a child process finds these settings."""
+    values = {k: v for k, v in settings.model_dump().items() if v is not None}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("COSYGATE_")}
+    return inherited | {f"COSYGATE_{k.upper()}": str(v) for k, v in values.items()}

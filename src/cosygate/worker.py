@@ -1,7 +1,7 @@
 """What runs jobs: the embedded runner inside each gateway process. (A Celery worker will call the same flow.)
 
-One dispatcher claims while there is room and starts a task per job; when nothing is queued it waits for a hint, and looks
-by itself a few times a second, so a lost hint costs half a second and never a job.
+One dispatcher claims while there is room and starts a task per job; when nothing is queued it waits for a hint, and
+looks by itself twice a second, so a lost hint costs half a second and never a job.
 """
 
 from __future__ import annotations

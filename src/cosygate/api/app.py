@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +46,11 @@ class Doors:
     version: str
 
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
-
-
-def build(doors: Doors, lifespan: Lifespan) -> ASGIApp:
+def build(doors: Doors) -> ASGIApp:
     app = FastAPI(
         title="CosyGate",
         version=doors.version,
         description=_ABOUT,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

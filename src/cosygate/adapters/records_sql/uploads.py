@@ -5,10 +5,13 @@ Statements are made once, with parameters: building one costs ten times as much 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate import errors
+from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.schema import (
     bound,
     closed_upload,
@@ -22,7 +25,6 @@ from cosygate.adapters.records_sql.schema import (
     upload_columns,
     uploads,
 )
-from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.model.job import Job, JobState, NewJob
 from cosygate.model.upload import Upload, UploadState
 
@@ -59,7 +61,7 @@ _STALE = (
 class SqlUploads:
     """ports/records.py, UploadRecords."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def open(self, upload: Upload, *, max_open: int) -> Upload:
@@ -113,6 +115,10 @@ class SqlUploads:
         return await self._database.read(
             lambda connection: [to_upload(row) for row in connection.execute(_STALE, {"now": now, "most": limit})]
         )
+
+    async def known(self, upload_ids: Sequence[str]) -> set[str]:
+        query = sa.select(uploads.c.id).where(uploads.c.id.in_(upload_ids))
+        return await self._database.read(lambda connection: set(connection.execute(query).scalars()))
 
 
 def _find(connection: sa.Connection, owner: str, session_id: str) -> Upload | None:

@@ -1,0 +1,223 @@
+"""`cosygate serve`: all of it on one machine. This process opens the sockets, starts engines and gateways, restarts
+those that die, and stops them in order. It imports none of what they need, so it is small and hard to break.
+
+    serve ─┬─ engine 0 … N-1     on Unix sockets, inherit nothing
+           └─ gateway 0 … N-1    one listening socket each (SO_REUSEPORT), kept open here while one restarts
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from cosygate import settings as settings_module
+from cosygate.kit import logs
+from cosygate.kit.children import Child, ChildFailed, ChildSpec, remove_stale_socket
+from cosygate.kit.clock import SystemClock, SystemRandomness
+from cosygate.settings import Settings
+
+_log = logs.logger()
+_ENGINE_HEAD_START_S = 4.0  # how long "ready" waits for engines; uploads are taken and kept without one, too
+_SOCKET_PATH_MAX = 100  # bytes; sun_path holds 108 (unix(7))
+_LINK_TTL_S = 12 * 3600.0  # how long the terminal's sign-in link is good
+CANNOT_START = 1
+
+
+class CannotStart(Exception):
+    """The reason, for the operator."""
+
+
+def main(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT. Returns the exit status."""
+    logs.configure(settings.log_level)
+    os.umask(0o077)
+    try:
+        return asyncio.run(_Serve(settings).run())
+    except CannotStart as error:
+        print(f"cosygate serve: {error}", file=sys.stderr)  # noqa: T201 - for the operator, before there are logs
+        return CANNOT_START
+
+
+class _Serve:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._randomness = SystemRandomness()
+        self._stopping = asyncio.Event()
+        self._engines_due = self._clock.monotonic() + _ENGINE_HEAD_START_S
+
+    async def run(self) -> int:
+        settings = self._settings
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, _lock(settings.data_dir))
+            sockets = _listen(settings)
+            for sock in sockets:
+                stack.callback(sock.close)
+            run_dir = _run_dir(settings.data_dir)
+            stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
+            environment = settings_module.to_environment(settings) | _metrics_environment(settings.data_dir)
+            addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
+            engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
+            gateways = [self._gateway(i, sock, addresses, environment) for i, sock in enumerate(sockets)]
+            return await self._supervise(engines, gateways, sockets[0])
+
+    async def _supervise(self, engines: list[Child], gateways: list[Child], listener: socket.socket) -> int:
+        for child in (*engines, *gateways):
+            await child.start()
+        stopped = asyncio.create_task(self._stopping.wait())
+        ready = asyncio.create_task(self._ready(engines, gateways))
+        try:
+            await asyncio.wait({stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+                self._tell(listener)
+                await stopped
+            return 0
+        except ChildFailed as error:
+            raise CannotStart(str(error)) from None
+        finally:
+            ready.cancel()
+            stopped.cancel()
+            _log.info("serve.stopping")
+            # Gateways first: they hand back or finish what the engines still work on.
+            await asyncio.gather(*(child.stop() for child in gateways))
+            await asyncio.gather(*(child.stop() for child in engines))
+
+    async def _ready(self, engines: list[Child], gateways: list[Child]) -> None:
+        """Raises ChildFailed when a gateway cannot start. An engine that cannot is the supervisor's to try again:
+        recordings are taken and kept until it is there."""
+        waiting = [asyncio.create_task(child.wait_ready()) for child in engines]
+        try:
+            await asyncio.gather(*(child.wait_ready() for child in gateways))
+            left = max(0.0, self._engines_due - self._clock.monotonic())
+            done, _ = await asyncio.wait(waiting, timeout=left)
+            if len(done) < len(waiting) or any(task.exception() for task in done):
+                _log.error("serve.engine_not_ready")
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _tell(self, listener: socket.socket) -> None:
+        """The one line on stdout; on a terminal also a link that signs the page in. The token stands in the fragment,
+        which no browser sends to any server."""
+        settings = self._settings
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{port}"
+        print(f"ready {url}", flush=True)  # noqa: T201 - the line that scripts wait for
+        if sys.stdout.isatty() and ipaddress.ip_address(host).is_loopback:
+            # Imported here: it loads what this process otherwise does without.
+            from cosygate.wiring import local_token
+
+            token = local_token(settings, _LINK_TTL_S)
+            print(f"open  {url}/#token={token}", flush=True)  # noqa: T201 - for whoever sits at the terminal
+
+    def _engine(self, index: int, address: str, environment: dict[str, str]) -> Child:
+        settings = self._settings
+        argv = [sys.executable, "-m", "cosygate.engine", "--listen", address, "--recogniser", settings.recogniser]
+        argv += ["--slots", str(settings.engine_slots), "--log-level", settings.log_level]
+        if settings.recogniser == "command":
+            argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
+        if settings.script is not None:
+            argv += ["--script", str(settings.script)]
+        # The engine never sees a token, so it gets no secret either.
+        spec = ChildSpec(
+            name=f"engine {index}",
+            argv=[*argv, "--parent-pid", str(os.getpid())],
+            env={k: v for k, v in environment.items() if k != "COSYGATE_JWT_SECRET"},
+            before_start=lambda: remove_stale_socket(Path(address.removeprefix("unix:"))),
+            grace_s=5.0,
+            probe=lambda: engine_serves(address),
+        )
+        return Child(spec, self._clock, self._randomness)
+
+    def _gateway(self, index: int, sock: socket.socket, engines: list[str], environment: dict[str, str]) -> Child:
+        argv = [sys.executable, "-m", "cosygate.gateway", "--fd", str(sock.fileno()), "--index", str(index)]
+        argv += [part for address in engines for part in ("--engine", address)]
+        spec = ChildSpec(
+            name=f"gateway {index}",
+            argv=[*argv, "--parent-pid", str(os.getpid())],
+            env=environment,
+            pass_fds=(sock.fileno(),),
+            grace_s=self._settings.drain_s + 5,
+        )
+        return Child(spec, self._clock, self._randomness)
+
+
+async def engine_serves(address: str) -> bool:
+    """One grpc.health.v1 question: a stopped or stuck engine does not answer, and is replaced."""
+    import grpc.aio
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=4.0)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _lock(data_dir: Path) -> int:
+    """One server per data folder. The descriptor holds the lock. Raises CannotStart."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        fd = os.open(data_dir / "serve.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CannotStart(f"another server uses the data folder {data_dir}") from None
+    except OSError as error:
+        raise CannotStart(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
+    return fd
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """One listening socket per gateway on the same port: the kernel spreads connections over them. They stay open here,
+    so that connections wait while a gateway restarts. Raises CannotStart."""
+    sockets: list[socket.socket] = []
+    port = settings.port
+    try:
+        for _ in range(settings.workers):
+            family, kind, proto, _, where = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0]
+            sock = socket.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if settings.workers > 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(where)
+            port = sock.getsockname()[1]
+            sock.listen(1024)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise CannotStart(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
+    return sockets
+
+
+def _run_dir(data_dir: Path) -> Path:
+    """Where the engines' sockets lie: in the data folder, or, where that makes too long a path, in a private one."""
+    run_dir = data_dir.absolute() / "run"
+    if len(bytes(run_dir)) + len("/engine-00.sock") > _SOCKET_PATH_MAX:
+        return Path(tempfile.mkdtemp(prefix="cosygate-"))
+    shutil.rmtree(run_dir, ignore_errors=True)  # stale sockets of a server that was killed
+    run_dir.mkdir(mode=0o700)
+    return run_dir
+
+
+def _metrics_environment(data_dir: Path) -> dict[str, str]:
+    """An empty folder in which the gateways' metrics add up (prometheus-client's multiprocess mode)."""
+    folder = data_dir / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
