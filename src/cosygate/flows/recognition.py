@@ -39,9 +39,9 @@ class Story:
         self._percent = claim.job.percent
         self._told_at = clock.monotonic()
 
-    async def segment(self, segment: Segment) -> None:
+    async def segment(self, segment: Segment, percent: int) -> None:
         self._waiting.append(("segment", segment_dict(segment)))
-        await self._tell_sometimes()
+        await self.progress(percent)
 
     async def progress(self, percent: int) -> None:
         self._percent = max(self._percent, min(percent, 99))  # 100 is the commit's
@@ -138,16 +138,20 @@ class Recognition:
             # Numbered over all passes: a client that shows segments as they come needs one number each.
             segment = replace(event.segment, id=len(self._segments), channel=channel)
             self._segments.append(segment)
-            await self._story.segment(segment)
+            await self._story.segment(segment, _percent(segment.end, channel, of, info, fed))
         elif isinstance(event, Progress):
-            done = event.samples / PCM_RATE
-            # Without a duration in its header, what was read so far stands for the whole, and says so cautiously.
-            whole = max(info.duration or fed.seconds * 1.25, 0.001)
-            await self._story.progress(int(100 * ((channel or 0) + min(1.0, done / whole)) / of))
+            await self._story.progress(_percent(event.samples / PCM_RATE, channel, of, info, fed))
         elif isinstance(event, Done):
             self._engine_name = event.engine
             for name, seconds in event.stats.items():
                 self._timings[f"engine_{name}"] = self._timings.get(f"engine_{name}", 0.0) + seconds
+
+
+def _percent(done_s: float, channel: int | None, of: int, info: MediaInfo, fed: _Fed) -> int:
+    """How much of all passes is recognised. Without a duration in the header, what was read so far stands for the
+    whole, cautiously."""
+    whole = max(info.duration or fed.seconds * 1.25, 0.001)
+    return int(100 * ((channel or 0) + min(1.0, done_s / whole)) / of)
 
 
 class _Fed:

@@ -45,7 +45,8 @@ class JobRecords(Protocol):
 
     async def cancel(self, owner: str, job_id: str, now: float) -> Job | None:
         """A queued or running job becomes cancelled (with its event) under the same row lock that fences writes: a
-        worker's later commit finds zero rows. Returns the job as it is afterwards; finished ones are unchanged."""
+        worker's later commit finds zero rows. Its session_id is free again. Returns the job as it is afterwards;
+        finished ones are unchanged."""
 
     async def delete(self, job_id: str) -> Job | None:
         """Removes the job with its events, outbox rows and upload row (the session_id is free). Only terminal jobs:

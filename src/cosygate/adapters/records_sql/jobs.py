@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.schema import events, finished, is_state, job_columns, jobs, to_job, uploads
-from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.model.job import TERMINAL, Job, JobState
+from cosygate.model.upload import UploadState
 
 _GET = sa.select(*job_columns).where(jobs.c.id == bindparam("job"))
 _PAGE = (
@@ -30,6 +31,7 @@ _TELL = sa.insert(events)
 _DELETE = (
     sa.delete(jobs).where(jobs.c.id == bindparam("job"), is_state(jobs, *sorted(TERMINAL))).returning(*job_columns)
 )
+_FREE_SESSION = sa.update(uploads).where(uploads.c.id == bindparam("upload")).values(state=UploadState.ABORTED.value)
 _DELETE_UPLOAD = sa.delete(uploads).where(uploads.c.id == bindparam("upload"))
 _FINISHED_BEFORE = (
     sa.select(*job_columns)
@@ -42,7 +44,7 @@ _FINISHED_BEFORE = (
 class SqlJobs:
     """ports/records.py, JobRecords."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, owner: str | None, job_id: str) -> Job | None:
@@ -61,6 +63,7 @@ class SqlJobs:
             if row is None:
                 return _get(connection, owner, job_id)
             connection.execute(_TELL, {"job_id": job_id, "kind": "cancelled", "data": {}})
+            connection.execute(_FREE_SESSION, {"upload": row.upload_id})
             return to_job(row)
 
         return await self._database.write(run)
