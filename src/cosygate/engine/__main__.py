@@ -33,6 +33,8 @@ def _run(options: argparse.Namespace) -> int:
     # Imported here: nothing may come between the start and _die_with, and --help needs none of it.
     import asyncio
 
+    import uvloop
+
     from cosygate.engine.recognisers.base import CannotStart
     from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
     from cosygate.engine.server import ServerOptions, serve
@@ -49,7 +51,9 @@ def _run(options: argparse.Namespace) -> int:
     server_options = ServerOptions(options.listen, slots=options.slots, line=options.line, grace_s=options.grace)
     try:
         recogniser = RECOGNISERS[options.recogniser](recogniser_options)
-        orderly = asyncio.run(serve(recogniser, server_options, SystemClock(), leave_sigint=bool(options.parent_pid)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a tenth less CPU per call
+            service = serve(recogniser, server_options, SystemClock(), leave_sigint=bool(options.parent_pid))
+            orderly = runner.run(service)
     except CannotStart as error:
         logs.logger().error("engine.cannot_start", recogniser=options.recogniser, detail=str(error))
         return CANNOT_START
