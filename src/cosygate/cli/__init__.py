@@ -78,9 +78,10 @@ def serve(
         host=host, port=port, data_dir=data_dir, engines=engines, workers=workers, tls_cert=tls_cert, tls_key=tls_key
     )
     if parent is not None:
-        from cosygate.cli.embedded import end_with
+        from cosygate.kit.lineage import die_with_parent
 
-        end_with(parent)
+        if not die_with_parent(parent):
+            raise typer.Exit(1)
     from cosygate.serve import main as serve_main
 
     raise typer.Exit(serve_main(settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -17,20 +16,12 @@ from pathlib import Path
 READY_S = 60.0  # for a cold machine; a warm one takes about two seconds
 STOP_S = 15.0
 MAX_AT_ONCE = 16  # embedded servers of one data folder, a folder each
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # What an operator set for a public server has no place in one that only this command talks to.
 _PUBLIC = ("COSYGATE_HOST", "COSYGATE_PORT", "COSYGATE_WORKERS", "COSYGATE_TLS_CERT", "COSYGATE_TLS_KEY")
 
 
 class ServerFailed(Exception):
     """The child did not become ready; the message says why, as far as it told."""
-
-
-def end_with(parent: int) -> None:
-    """This process gets SIGTERM when its parent dies, however it dies."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call
-        sys.exit(0)
 
 
 def launch(
