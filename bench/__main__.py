@@ -55,9 +55,7 @@ def main() -> int:
         for work in all_works(config):
             if not args.only or work.name in args.only:
                 results, failed = measure(work, config)
-                outcome = Outcome.of(
-                    work, results, failed, circumstances(config.folder, args.quick, config.seconds, command)
-                )
+                outcome = Outcome.of(work, results, failed, circumstances(config.folder, args.quick, command))
                 outcome.write(OUT / "quick" if args.quick else OUT)
                 print(f"\n{outcome.title}\n\n{text(outcome)}", flush=True)
                 outcomes.append(outcome)

@@ -39,4 +39,5 @@ class Work:
     verdicts: Callable[[Results], Sequence[Verdict]]
     columns: dict[str, str]  # figure → heading with unit; the first one is plotted
     runs: int | None = None  # when repeating adds nothing
+    listed: str = ""  # heading for all other figures, when they are worth showing
     skipped: str = ""  # why it cannot be measured here

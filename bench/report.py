@@ -22,6 +22,7 @@ class Outcome:
     title: str
     about: str
     columns: Mapping[str, str]
+    listed: str
     labels: Mapping[str, str]
     results: Results
     verdicts: Sequence[Verdict]
@@ -38,6 +39,7 @@ class Outcome:
             work.title,
             " ".join(work.about.split()),
             work.columns,
+            work.listed,
             labels,
             results,
             verdicts,
@@ -58,7 +60,7 @@ class Outcome:
         return cls(**{**data, "verdicts": [Verdict.from_json(v) for v in data["verdicts"]]})
 
 
-def circumstances(folder: Path, quick: bool, seconds: int, command: str) -> dict[str, Any]:
+def circumstances(folder: Path, quick: bool, command: str) -> dict[str, Any]:
     """Where and when: nothing that names this machine or its paths."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="minutes"),
@@ -66,13 +68,12 @@ def circumstances(folder: Path, quick: bool, seconds: int, command: str) -> dict
         "changed": bool(_output(["git", "status", "--porcelain", "--", "src", "bench"])),
         "command": command,
         "quick": quick,
-        "seconds": seconds,
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "file_system": _output(["stat", "-f", "-c", "%T", str(folder)]),
+        "file_system": _output(["df", "--output=fstype", str(folder)]).splitlines()[-1],
     }
 
 
@@ -114,6 +115,17 @@ def measured(outcome: Outcome) -> str:
     return table(["", *outcome.columns.values(), "lowest-highest", "runs"], rows)
 
 
+def listed(outcome: Outcome) -> str:
+    """The figures of the last run that have no column, where a work wants them shown one by one."""
+    rows = [
+        [label, figure, number(value)]
+        for key, label in outcome.labels.items()
+        for figure, value in outcome.results[key][-1].items()
+        if figure not in outcome.columns
+    ]
+    return table(["", "", outcome.listed], rows)
+
+
 def judged(verdicts: Sequence[Verdict]) -> str:
     rows = [
         [
@@ -131,7 +143,8 @@ def text(outcome: Outcome) -> str:
     """One work, as terminal and page show it."""
     if outcome.skipped or outcome.failed:
         return f"Not measured: {outcome.skipped or 'it failed: ' + outcome.failed}"
-    return f"{measured(outcome)}\n\n{judged(outcome.verdicts)}"
+    tables = [measured(outcome), *([listed(outcome)] if outcome.listed else []), judged(outcome.verdicts)]
+    return "\n\n".join(tables)
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
@@ -152,6 +165,6 @@ def page(outcomes: Sequence[Outcome]) -> str:
         parts.append(
             f"`{c['command']}`, {c['at']}, commit {c['commit']}{' with changes' if c['changed'] else ''}; "
             f"{c['cores']} cores ({c['cpu']}), {c['memory_gib']} GiB, Linux {c['kernel']}, {c['file_system']}, "
-            f"Python {c['python']}; {c['seconds']} s of load a run (twice for whole recordings)."
+            f"Python {c['python']}."
         )
     return "\n\n".join(parts) + "\n"

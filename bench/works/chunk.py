@@ -18,7 +18,7 @@ wrk, {load.THREADS} threads and {load.CONNECTIONS} connections, sends {CHUNK // 
 of one upload after the other; part 0 begins with the WAV header of the whole, and no upload is completed, so nothing
 but chunks is measured.
 CosyGate runs with {WORKERS} workers and a scripted engine that stays idle. nginx checks no token. After each run the
-bytes on disk must be at least those acknowledged.
+bytes on disk must be at least those acknowledged. A run lasts {{seconds}} s, after a second of warm-up.
 """
 
 
@@ -37,7 +37,7 @@ def work(config: Config) -> Work:
     return Work(
         name="chunk",
         title="One chunk of many 50-chunk uploads",
-        about=ABOUT,
+        about=ABOUT.format(seconds=config.seconds),
         contestants={
             "article": Contestant("article, multipart", partial(_run, config, "multipart", "/v1/audio", article)),
             "multipart": Contestant(

@@ -87,6 +87,7 @@ def work(config: Config) -> Work:
         },
         verdicts=_verdicts,
         columns={"growth": "largest growth MiB"},
+        listed="growth MiB",
         runs=1,
     )
 
