@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -117,58 +119,39 @@ class Child:
     async def _run_once(self) -> None:
         """From start to end, whoever causes the end."""
         try:
-            process = await self._spawn()
-        except OSError as error:
-            _log.error("child.not_started", child=self.spec.name, detail=error.strerror)
+            if self.spec.before_start is not None:
+                self.spec.before_start()
+            process = await _Process.start(self.spec)
+        except Exception:
+            _log.exception("child.not_started", child=self.spec.name)
             self.last_exit = None
             return
         self.pid = process.pid
-        drain: asyncio.Task[None] | None = None
-        probing: asyncio.Task[None] | None = None
+        self.ready_line = ""
+        watching: list[asyncio.Task[None]] = []
         try:
             if not await self._ready(process):
                 return
             _log.info("child.ready", child=self.spec.name, pid=process.pid)
             self._to(ChildState.RUNNING)
-            drain = asyncio.create_task(_drain(process))
-            probing = asyncio.create_task(self._probe(process))
-            await process.wait()
+            watching.append(asyncio.create_task(self._probe(process)))
+            await asyncio.wait({process.ended})
         finally:
-            for task in (drain, probing):
-                if task is not None:
-                    task.cancel()
-            await self._end(process)
+            for task in watching:
+                task.cancel()
+            self.last_exit = await process.end(self._grace_s)
             self.pid = None
-            self.last_exit = process.returncode
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        if self.spec.before_start is not None:
-            self.spec.before_start()
-        return await asyncio.create_subprocess_exec(
-            *self.spec.argv,
-            env=None if self.spec.env is None else dict(self.spec.env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            close_fds=True,
-            pass_fds=self.spec.pass_fds,
-        )
-
-    async def _ready(self, process: asyncio.subprocess.Process) -> bool:
+    async def _ready(self, process: _Process) -> bool:
         """False when it ended, or did not get ready in time."""
-        self.ready_line = ""
         if self.spec.ready_word is None:
             return True
-        with contextlib.suppress(TimeoutError, ValueError):  # ValueError: a line without an end
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.spec.ready_timeout_s):
-                while line := await _stdout(process).readline():
-                    text = line.decode(errors="replace").strip()
-                    if text.split(" ", 1)[0] == self.spec.ready_word:
-                        self.ready_line = text
-                        return True
-                await process.wait()
-        return False
+                self.ready_line = await process.line(self.spec.ready_word)
+        return bool(self.ready_line)
 
-    async def _probe(self, process: asyncio.subprocess.Process) -> None:
+    async def _probe(self, process: _Process) -> None:
         probe = self.spec.probe
         if probe is None:
             return
@@ -177,8 +160,7 @@ class Child:
             await self._clock.sleep(self.spec.probe_every_s)
             misses = 0 if await self._answers(probe) else misses + 1
         _log.error("child.hangs", child=self.spec.name, pid=process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()  # a stopped process does not hear SIGTERM
+        process.signal(signal.SIGKILL)  # a stopped process does not hear SIGTERM
 
     async def _answers(self, probe: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -190,35 +172,83 @@ class Child:
             _log.exception("child.probe_failed", child=self.spec.name)
             return False
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """SIGTERM, then SIGKILL after the grace. Cancelled meanwhile, it kills at once: no child is left behind."""
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        reader = asyncio.create_task(_drain(process))  # a full pipe would keep it from ending
+
+class _Process:
+    """One run of a child. Not asyncio's own: its `wait` also waits for everybody that inherited the pipe, so that a
+    grandchild could hide a death. Started from the event loop's thread, because PR_SET_PDEATHSIG, which children may
+    use, means the death of the thread that started them."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self.pid = popen.pid
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._popen = popen
+        self._lines = asyncio.StreamReader()
+        self._drain: asyncio.Task[None] | None = None
+        self._pipe: asyncio.ReadTransport | None = None
+        self._pidfd = os.pidfd_open(popen.pid)
+        loop.add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    async def start(cls, spec: ChildSpec) -> _Process:
+        """Raises OSError."""
+        popen = subprocess.Popen(  # noqa: S603, ASYNC220 - a few milliseconds, from trusted arguments
+            list(spec.argv),
+            env=None if spec.env is None else dict(spec.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            close_fds=True,
+            pass_fds=spec.pass_fds,
+        )
+        process = cls(popen)
+        protocol = asyncio.StreamReaderProtocol(process._lines)
         try:
-            async with asyncio.timeout(self._grace_s):
-                await process.wait()
-        except TimeoutError:
-            _log.error("child.killed", child=self.spec.name, pid=process.pid, grace_s=self._grace_s)
+            process._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, popen.stdout)
+        except BaseException:
+            process.signal(signal.SIGKILL)
+            raise
+        return process
+
+    async def line(self, word: str) -> str:
+        """The first line that begins with this word; empty when it ended without. What follows is dropped."""
+        with contextlib.suppress(ValueError):  # a line longer than the reader's limit
+            while line := await self._lines.readline():
+                text = line.decode(errors="replace").strip()
+                if text.split(" ", 1)[0] == word:
+                    self._drain = asyncio.create_task(self._drop())
+                    return text
+        return ""
+
+    def signal(self, number: int) -> None:
+        if not self.ended.done():
+            self._popen.send_signal(number)
+
+    async def end(self, grace_s: float) -> int:
+        """Its exit status: at once if it has ended, else after SIGTERM, and SIGKILL after the grace. Cancelled
+        meanwhile, it kills: no child is left behind."""
+        self.signal(signal.SIGTERM)
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._drop())  # a full pipe would keep it from ending
+        try:
+            await asyncio.wait({self.ended}, timeout=grace_s)
         finally:
-            reader.cancel()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
+            if not self.ended.done():
+                _log.error("child.killed", pid=self.pid, grace_s=grace_s)
+                self.signal(signal.SIGKILL)
+        return await self.ended
 
+    async def _drop(self) -> None:
+        while await self._lines.read(4096):
+            pass
 
-def _stdout(process: asyncio.subprocess.Process) -> asyncio.StreamReader:
-    if process.stdout is None:
-        raise ValueError("the child was started without a pipe")
-    return process.stdout
-
-
-async def _drain(process: asyncio.subprocess.Process) -> None:
-    while await _stdout(process).read(4096):
-        pass
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        status = self._popen.wait()
+        if self._pipe is not None:
+            self._pipe.close()  # also ends `line` and the drain when a grandchild holds the other end
+        if not self.ended.done():
+            self.ended.set_result(status)
 
 
 def remove_stale_socket(path: Path) -> None:
