@@ -49,7 +49,7 @@ class SqlRecords:
             raise ValueError("the database url is sqlite:///PATH")
         path = Path(parsed.database)
         await asyncio.to_thread(_create_private, path)
-        database = SqliteDatabase(path, durability=durability, busy_s=busy_s)
+        database = await asyncio.to_thread(SqliteDatabase, path, durability=durability, busy_s=busy_s)
         try:
             await database.prepare(lambda connection: upgrade(connection, path))
         except BaseException:

@@ -8,15 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.leases import HELD, of
 from cosygate.adapters.records_sql.schema import events, jobs, outbox
-from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.model.job import Claim, JobEvent, JobState
 
 _CHECK_S = 1.0  # how long a health check waits for the write lock
 
 # An update even when there is no percent: it locks the row against another worker's claim.
-_ADVANCE = sa.update(jobs).where(HELD).values(percent=sa.func.coalesce(bindparam("reached"), jobs.c.percent))
+_ADVANCE = (
+    sa.update(jobs).where(HELD).values(percent=sa.func.coalesce(bindparam("reached", type_=sa.Integer), jobs.c.percent))
+)
 _FORGET_PROGRESS = sa.delete(events).where(events.c.job_id == bindparam("job"), events.c.kind == "progress")
 _TELL = sa.insert(events)
 _READ = (
@@ -33,7 +35,7 @@ _COUNTS = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
 class SqlEvents:
     """ports/records.py, Events."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def append(self, claim: Claim, new: Sequence[tuple[str, dict[str, Any]]], percent: int | None) -> bool:
@@ -67,7 +69,7 @@ class SqlEvents:
 class SqlOutbox:
     """ports/records.py, Outbox."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, limit: int) -> list[str]:
@@ -81,7 +83,7 @@ class SqlOutbox:
 class SqlHealth:
     """ports/records.py, RecordsHealth."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def check(self) -> None:

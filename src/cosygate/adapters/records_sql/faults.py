@@ -12,12 +12,11 @@ from cosygate import errors
 SQLITE_FAULTS: dict[int, type[errors.Unavailable]] = {
     sqlite3.SQLITE_BUSY: errors.DatabaseBusy,  # another process holds the lock
     sqlite3.SQLITE_LOCKED: errors.DatabaseBusy,  # another connection of this process does
-    sqlite3.SQLITE_INTERRUPT: errors.DatabaseBusy,
     sqlite3.SQLITE_IOERR: errors.DatabaseBusy,  # the disk answers with errors
     sqlite3.SQLITE_CANTOPEN: errors.DatabaseBusy,  # folder gone, or no descriptors left
     sqlite3.SQLITE_PROTOCOL: errors.DatabaseBusy,  # lost the race for the WAL's locks too often
-    sqlite3.SQLITE_READONLY: errors.StorageFull,  # remounted read-only: nothing more can be stored
-    sqlite3.SQLITE_NOMEM: errors.StorageFull,
+    sqlite3.SQLITE_READONLY: errors.DatabaseBusy,  # the file system has been remounted
+    sqlite3.SQLITE_NOMEM: errors.DatabaseBusy,
     sqlite3.SQLITE_FULL: errors.StorageFull,
 }
 
@@ -31,4 +30,8 @@ def primary_code(error: BaseException) -> int:
 def translate(error: BaseException) -> BaseException:
     """The error that callers of the port get for one of the driver; anything else unchanged."""
     known = SQLITE_FAULTS.get(primary_code(error))
-    return known() if known else error
+    if known is None:
+        return error
+    translated = known()
+    translated.__cause__ = error
+    return translated

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
-from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
 from cosygate.ports.records import MAX_DELAY_S, Beat
@@ -19,8 +19,10 @@ from cosygate.ports.records import MAX_DELAY_S, Beat
 # The fence: true for the row of a claim that still holds. Its parameters come from `of`.
 HELD = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fence")) & running
 
+_NOW = bindparam("now", type_=sa.Double)
 # A `not_before` further ahead than any requeue asks for was written before the clock was set back: it has come too.
-_COME = (jobs.c.not_before <= bindparam("now")) | (jobs.c.not_before > bindparam("now") + MAX_DELAY_S)
+_COME = (jobs.c.not_before <= _NOW) | (jobs.c.not_before > _NOW + MAX_DELAY_S)
+# At most 100 at once: a claim takes one, so that no crowd of them can come that this does not clear.
 _RIPE = sa.select(jobs.c.id).where(delayed, _COME).limit(100).with_for_update(skip_locked=True)
 _RIPEN = sa.update(jobs).where(jobs.c.id.in_(_RIPE)).values(not_before=None)
 _FIRST = (
@@ -73,7 +75,7 @@ def of(job_id: str, fence: int) -> dict[str, Any]:
 class SqlLeases:
     """ports/records.py, Leases."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def claim(self, claimant: str, now: float) -> Claim | None:

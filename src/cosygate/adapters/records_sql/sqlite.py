@@ -15,17 +15,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 import sqlalchemy as sa
 
 from cosygate import errors
+from cosygate.adapters.records_sql.database import T, Transaction
 from cosygate.adapters.records_sql.faults import primary_code, translate
 from cosygate.adapters.records_sql.filelock import FileLock
 
-T = TypeVar("T")
-Transaction = Callable[[sa.Connection], T]
 Durability = Literal["disk", "process"]
 
 BATCH = 32  # writes that share one commit: bounds how long another process waits
@@ -59,8 +58,11 @@ class _Write:
 
 
 class SqliteDatabase:
-    """Runs transactions on one database file. `busy_s` bounds the wait for a lock that another process holds, in
-    seconds of real time (nothing to inject: the other process does not know our clock)."""
+    """database.py, Database: one file, as one process and one event loop see it.
+
+    `busy_s` bounds the wait for a lock that another process holds, in seconds of real time (nothing to inject: the
+    other process does not know our clock).
+    """
 
     def __init__(self, path: Path, *, durability: Durability, busy_s: float) -> None:
         self._busy_s = busy_s
@@ -88,11 +90,6 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._run_plainly, run)
 
     async def write(self, run: Transaction[T], *, within_s: float | None = None) -> T:
-        """Runs `run` in a write transaction, all or nothing, and returns what it returned, once that is durable.
-
-        Raises DatabaseBusy when the lock cannot be had within `within_s` (default `busy_s`), StorageFull, and whatever
-        `run` raises. If the caller is cancelled, the transaction either happens as a whole or not at all.
-        """
         if self._closed or len(self._waiting) >= WAITING:
             raise errors.DatabaseBusy()
         loop = asyncio.get_running_loop()
@@ -109,7 +106,6 @@ class SqliteDatabase:
             timer.cancel()
 
     async def read(self, run: Transaction[T]) -> T:
-        """Runs `run` on a reader. It sees the last commit and waits for no writer."""
         if self._closed:
             raise errors.DatabaseBusy()
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._run_plainly, run)
@@ -166,10 +162,12 @@ class SqliteDatabase:
         try:
             self._commit(batch)
         except Exception as error:
+            if len(batch) == 1:
+                batch[0].error = translate(error)
+                return
             for entry in batch:
-                entry.outcome, entry.error = None, translate(error)
-                if len(batch) > 1:
-                    self._commit_together([entry])
+                entry.outcome = entry.error = None
+                self._commit_together([entry])
 
     def _commit(self, batch: list[_Write]) -> None:
         connection = self._writer()
