@@ -110,6 +110,8 @@ def test_a_free_port_is_free() -> None:
 
 GROWING = """
 import subprocess, sys, time
+before = b"x" * (100 * 1024 * 1024)
+del before
 print("up", flush=True)
 sys.stdin.readline()
 block = b"x" * (40 * 1024 * 1024)
