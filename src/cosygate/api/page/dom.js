@@ -45,7 +45,7 @@ export function problemWords(problem) {
 }
 
 function sentence(text) {
-  const clean = text.trim();
+  const clean = text.trim().replace(/^[a-z]/, (letter) => letter.toUpperCase());
   return /[.!?]$/.test(clean) ? clean : `${clean}.`;
 }
 

@@ -44,7 +44,8 @@ function route() {
     document.getElementById("choose").focus();
   } });
   view.open();
-  view.title.focus({ preventScroll: true });
+  // The focus goes along, unless somebody is in the middle of something else.
+  if (document.activeElement === document.body || document.activeElement.closest("#tasks")) view.title.focus({ preventScroll: true });
 }
 
 /** Stops everything that uses the token. Nothing is forgotten. */

@@ -60,7 +60,7 @@ export function showUploads(uploads) {
     row.querySelector("progress").value = percent;
     const pauseButton = row.querySelector(".pause");
     const resumeButton = row.querySelector(".resume");
-    const [mayPause, mayResume] = [["sending", "waiting"].includes(state), ["paused", "failed"].includes(state)];
+    const [mayPause, mayResume] = [["sending", "waiting"].includes(state), state === "paused" || (state === "failed" && problem.retryable)];
     const hadFocus = [pauseButton, resumeButton].includes(document.activeElement);
     pauseButton.hidden = !mayPause;
     resumeButton.hidden = !mayResume;
@@ -74,7 +74,7 @@ export function showUploads(uploads) {
       lost: "To continue, this browser needs the file once more.",
     }[state] + (state === "sending" && item.kept === "nothing" ? " · do not reload: this browser keeps nothing" : ""));
     const wrong = row.querySelector(".upload-problem");
-    const shown = state === "failed" ? JSON.stringify([problem.title, problem.detail, problem.traceId]) : "";
+    const shown = problem && ["failed", "lost"].includes(state) ? JSON.stringify([problem.title, problem.detail, problem.traceId]) : "";
     if (wrong.dataset.shown !== shown) {
       wrong.dataset.shown = shown;
       wrong.replaceChildren(...(shown ? [problemWords(problem)] : []));

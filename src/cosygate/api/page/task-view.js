@@ -21,7 +21,9 @@ export class TaskView {
     this.player = new Player(api, taskId);
     this.player.voiceOf = (segment) => this.lines.voiceOf(segment);
     this.lines.addEventListener("pick", ({ detail }) => this.player.playFrom(detail.start));
-    this.player.addEventListener("time", () => this.lines.mark(this.player.time, this.player.playing));
+    this.player.addEventListener("time", () => {
+      if (this.player.time > 0 || this.player.playing) this.lines.mark(this.player.time, this.player.playing);
+    });
     this.#build();
   }
 
@@ -63,11 +65,12 @@ export class TaskView {
       if (kind === "segment") {
         this.lines.add(data);
         this.player.show(this.lines.segments);
-      } else if (kind === "restarted") {
+      } else if (kind === "restarted") { // claimed again: it is recognised from the start
         this.lines.clear();
-      } else if (kind === "progress") {
-        this.#show({ ...this.task, ...data });
-        this.tasks.update(this.taskId, { state: this.task.state, percent: this.task.percent });
+        this.player.show([]);
+      } else if (kind === "progress" && data.percent > 0) {
+        this.#show({ ...this.task, state: "running", percent: data.percent });
+        this.tasks.update(this.taskId, { state: "running", percent: data.percent });
       }
     }
     this.lines.live = false;
@@ -132,7 +135,7 @@ export class TaskView {
     const silent = state === "succeeded" && this.transcript && !this.transcript.segments.length;
     const words = {
       failed: () => h("div", { class: "verdict bad", role: "alert" }, h("strong", {}, "This recording could not be transcribed. "),
-        error?.detail ?? "", error?.code ? h("span", { class: "trace" }, " Code ", h("code", {}, error.code)) : null),
+        error?.detail ?? "", " ", error?.code ? h("span", { class: "trace" }, "Code ", h("code", {}, error.code)) : null),
       cancelled: () => h("p", { class: "verdict" }, "Cancelled. The recording has been erased."),
       succeeded: () => (silent ? h("p", { class: "verdict" }, "Nobody speaks in this recording.") : null),
     }[state]?.();

@@ -1,25 +1,31 @@
-// The caller's tasks, newest first: the first page kept fresh while something is going on, older pages on demand.
+// The caller's tasks, newest first. Pages come on demand; while something is going on, only what is going on is asked
+// for again (finished tasks carry their text, so whole pages would be heavy).
 
-const FRESH_MS = 2_500;
+const LOOK_MS = 2_500;
+const ENDED_AT_ONCE = 10; // finished tasks that one look reads
 export const ACTIVE = new Set(["queued", "running"]);
 
 /** Event `change`: the list or one of its tasks changed. */
 export class Tasks extends EventTarget {
-  #byId = new Map(); // in the order of the list
+  #byId = new Map();
   #cursor = null;
   #timer = null;
-  #running = false;
+  #round = 0; // rises at every start and stop: what an earlier one asked for comes too late
   loaded = false;
 
   constructor(api, onProblem) {
     super();
     this.api = api;
     this.onProblem = onProblem;
-    document.addEventListener("visibilitychange", () => this.#plan(0));
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.loaded) this.refresh();
+    });
   }
 
+  /** Ids rise with time; equal or foreign ones fall back to nothing worse than their own order. */
   get all() {
-    return [...this.#byId.values()];
+    const born = (task) => Date.parse(task.created_at);
+    return [...this.#byId.values()].sort((a, b) => born(b) - born(a) || (a.task_id < b.task_id ? 1 : -1));
   }
 
   get more() {
@@ -33,12 +39,11 @@ export class Tasks extends EventTarget {
   /** Starts over, for a caller who has just signed in. */
   async start() {
     this.stop();
-    this.#running = true;
     await this.refresh();
   }
 
   stop() {
-    this.#running = false;
+    this.#round += 1;
     clearTimeout(this.#timer);
     this.#byId.clear();
     this.#cursor = null;
@@ -46,60 +51,79 @@ export class Tasks extends EventTarget {
     this.#changed();
   }
 
-  /** Reads the first page again. What lies beyond it stays as it is. */
+  /** Reads the newest page. */
   async refresh() {
-    clearTimeout(this.#timer);
-    try {
-      const page = await this.api.json("/v1/tasks");
-      if (!this.#running) return;
-      const older = this.#afterPage(page.tasks);
-      if (!this.loaded || !older.length) this.#cursor = page.next_cursor;
-      this.#byId = new Map([...page.tasks, ...older].map((task) => [task.task_id, task]));
+    await this.#read("/v1/tasks", (page) => {
+      if (!this.loaded) this.#cursor = page.next_cursor ?? null;
       this.loaded = true;
-      this.#changed();
-    } catch (problem) {
-      if (!this.loaded) this.onProblem(problem); // later ones: the next refresh may do better
-    }
-    this.#plan(FRESH_MS);
+      this.#take(page.tasks);
+    }, (problem) => { if (!this.loaded) this.onProblem(problem); }); // a later one may do better
   }
 
   async showMore() {
-    try {
-      const page = await this.api.json(`/v1/tasks?${new URLSearchParams({ cursor: this.#cursor })}`);
-      for (const task of page.tasks) this.#byId.set(task.task_id, task);
-      this.#cursor = page.next_cursor;
-      this.#changed();
-    } catch (problem) {
-      this.onProblem(problem);
-    }
+    await this.#read(`/v1/tasks?${new URLSearchParams({ cursor: this.#cursor })}`, (page) => {
+      this.#cursor = page.next_cursor ?? null;
+      this.#take(page.tasks);
+    }, this.onProblem);
   }
 
   /** What another view has learned of a task. */
   update(id, change) {
     const task = this.#byId.get(id);
-    if (task) {
-      this.#byId.set(id, { ...task, ...change });
-      this.#changed();
-      this.#plan(FRESH_MS);
-    }
+    if (task) this.#take([{ ...task, ...change }]);
   }
 
   remove(id) {
     if (this.#byId.delete(id)) this.#changed();
   }
 
-  /** Those that were listed behind the last task of the fresh first page; none when the page is all there is. */
-  #afterPage(fresh) {
-    const ids = [...this.#byId.keys()];
-    const last = fresh.length ? ids.indexOf(fresh.at(-1).task_id) : -1;
-    return last < 0 ? [] : ids.slice(last + 1).map((id) => this.#byId.get(id));
+  async #read(path, onPage, onProblem) {
+    const round = this.#round;
+    try {
+      const page = await this.api.json(path);
+      if (round === this.#round) onPage(page);
+    } catch (problem) {
+      if (round === this.#round) onProblem(problem);
+    }
+    this.#plan();
   }
 
-  #plan(ms) {
+  #take(tasks) {
+    for (const task of tasks) this.#byId.set(task.task_id, task);
+    this.#changed();
+    this.#plan();
+  }
+
+  #plan() {
     clearTimeout(this.#timer);
-    const busy = this.all.some((task) => ACTIVE.has(task.state));
-    if (this.#running && !document.hidden && (busy || !this.loaded || ms === 0)) {
-      this.#timer = setTimeout(() => this.refresh(), ms);
+    if (this.all.some((task) => ACTIVE.has(task.state))) this.#timer = setTimeout(() => this.#look(), LOOK_MS);
+  }
+
+  /** What is going on now, and how what no longer is has ended. */
+  async #look() {
+    const round = this.#round;
+    if (!document.hidden) {
+      try {
+        const pages = await Promise.all([...ACTIVE].map((state) => this.api.json(`/v1/tasks?limit=100&state=${state}`)));
+        const active = pages.flatMap((page) => page.tasks);
+        const known = new Set(active.map((task) => task.task_id));
+        const ended = this.all.filter((task) => ACTIVE.has(task.state) && !known.has(task.task_id)).slice(0, ENDED_AT_ONCE);
+        const read = await Promise.all(ended.map((task) => this.#one(task.task_id)));
+        if (round === this.#round) this.#take([...active, ...read.filter(Boolean)]);
+      } catch {
+        // The next look may do better; a refused token is told by the Api.
+      }
+    }
+    if (round === this.#round) this.#plan();
+  }
+
+  async #one(id) {
+    try {
+      return await this.api.json(`/v1/task/${encodeURIComponent(id)}`);
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      this.remove(id);
+      return null;
     }
   }
 

@@ -83,11 +83,11 @@ async function status(api, record, signal) {
 
 /** Sends what is missing of `record` ({id, name, size, chunk, file, options}) and returns the task's id.
  *
- * `onProgress(bytes)` tells what the server has. Throws Problem, or the signal's reason when it is aborted; calling it
+ * `fresh` says that nothing of it was ever sent, so there is nothing to ask for. `onProgress(bytes)` tells what the server has. Throws Problem, or the signal's reason when it is aborted; calling it
  * again continues. */
-export async function send(api, record, { signal, onProgress, onWait }) {
+export async function send(api, record, { fresh, signal, onProgress, onWait }) {
   for (let round = 0; round < ROUNDS; round++) {
-    const state = await persist(() => status(api, record, signal), { signal, onWait });
+    const state = fresh && !round ? { received: [] } : await persist(() => status(api, record, signal), { signal, onWait });
     if (state.task_id) return state.task_id;
     const received = new Set(state.received);
     const todo = [...Array(partCount(record)).keys()].filter((seq) => !received.has(seq));

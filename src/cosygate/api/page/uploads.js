@@ -12,6 +12,7 @@ class Item {
   kept = "file"; // what IndexedDB has of it: file | name | nothing
   keeping = Promise.resolve(); // settles when the latest write is done
   stop = null; // aborts the sending
+  fresh = false; // nothing of it was sent yet
 
   constructor(record, state) {
     this.record = record;
@@ -52,6 +53,7 @@ export class Uploads extends EventTarget {
         paused: false, addedAt: Date.now() + this.items.size / 1000, print: await fingerprint(file, chunk).catch(() => ""),
       };
       const item = new Item(record, "waiting");
+      item.fresh = true;
       this.items.set(record.id, item);
       this.#next(); // sending need not wait for the browser's copy of a large file
       await this.#keep(item, {});
@@ -83,6 +85,7 @@ export class Uploads extends EventTarget {
     if ((await fingerprint(file, item.record.chunk)) !== item.record.print) return false;
     await this.#keep(item, { file, paused: false });
     item.state = "waiting";
+    item.problem = null;
     this.#changed();
     this.#next();
     return true;
@@ -137,9 +140,11 @@ export class Uploads extends EventTarget {
     item.stop = new AbortController();
     item.state = "sending";
     this.#changed();
+    const { fresh } = item;
+    item.fresh = false;
     try {
       const taskId = await send(this.api, item.record, {
-        signal: item.stop.signal,
+        fresh, signal: item.stop.signal,
         onProgress: (sent) => { item.sent = sent; this.#changed(); },
         onWait: (problem) => { item.problem = problem; this.#changed(); },
       });
@@ -164,7 +169,7 @@ export class Uploads extends EventTarget {
       await this.#again(item, Math.ceil(item.record.chunk / 2));
       return;
     }
-    item.state = "failed";
+    item.state = problem.code === "file_unreadable" ? "lost" : "failed";
     item.problem = problem;
   }
 
@@ -175,6 +180,7 @@ export class Uploads extends EventTarget {
     await this.#forget(item);
     item.state = "waiting";
     item.sent = 0;
+    item.fresh = true;
     const change = { id: newId(), chunk, print: await fingerprint(file, chunk).catch(() => "") };
     this.items.set(change.id, item);
     await this.#keep(item, change);
