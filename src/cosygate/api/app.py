@@ -15,6 +15,7 @@ from cosygate import errors
 from cosygate.api import article, pages, system, tasks
 from cosygate.api.bodies import BodyPace
 from cosygate.api.edge import Edge
+from cosygate.api.lane import ChunkLane
 from cosygate.api.problems import on_error, on_http_exception, on_validation_error
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.ingest import Ingest
@@ -60,13 +61,14 @@ def build(doors: Doors) -> ASGIApp:
             RequestValidationError: on_validation_error,
         },
     )
-    app.include_router(article.router(doors.ingest, doors.callers, doors.pace))
+    chunks = article.ArticleDoor(doors.ingest, doors.callers, doors.pace)
+    app.include_router(article.router(chunks))
     app.include_router(tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
     app.include_router(system.router(doors.engines, doors.callers, doors.readiness, doors.metrics_door, doors.version))
     app.include_router(pages.router())
     app.mount("/page", pages.files())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(app, doors.randomness)
+    return Edge(ChunkLane(app, chunks.put_chunk), doors.randomness)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -56,8 +56,7 @@ class UploadView(BaseModel):
     task_id: str | None = None
 
 
-def router(ingest: Ingest, callers: Callers, pace: BodyPace) -> APIRouter:
-    door = _Door(ingest, callers, pace)
+def router(door: ArticleDoor) -> APIRouter:
     routes = APIRouter(tags=["Article door"])
     described.chunk_routes(routes, door.post_chunk, door.put_chunk, ChunkOk, TaskAccepted)
     routes.get("/v1/audio/{session_id}", response_model_exclude_none=True)(door.upload)
@@ -80,7 +79,7 @@ def _parse_last(fields: Mapping[str, str]) -> TranscribeOptions | None:
     return None
 
 
-class _Door:
+class ArticleDoor:
     def __init__(self, ingest: Ingest, callers: Callers, pace: BodyPace) -> None:
         self._ingest = ingest
         self._callers = callers

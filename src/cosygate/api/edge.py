@@ -7,6 +7,7 @@ import asyncio
 import re
 from time import perf_counter
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cosygate import errors
@@ -40,7 +41,7 @@ def trace_id_of(headers: list[tuple[bytes, bytes]], randomness: Randomness) -> s
             match = _TRACEPARENT.fullmatch(value)
             if match and match[1] != b"0" * 32 and not value.startswith(b"ff"):
                 return match[1].decode()
-    return randomness.token(16).hex()
+    return randomness.trace_id()
 
 
 class Edge:
@@ -56,6 +57,8 @@ class Edge:
         with bound(trace_id=exchange.trace_id):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
+            except ClientDisconnect:
+                pass  # nobody is there to be answered; recorded as 499
             except Exception:
                 await exchange.crashed()
             finally:

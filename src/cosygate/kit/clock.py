@@ -33,7 +33,11 @@ class SystemClock:
 class Randomness(Protocol):
     def uniform(self, low: float, high: float) -> float: ...
 
-    def token(self, nbytes: int) -> bytes: ...
+    def token(self, nbytes: int) -> bytes:
+        """Unguessable."""
+
+    def trace_id(self) -> str:
+        """32 lower-case hex digits, unique but no secret; cheap."""
 
 
 class SystemRandomness:
@@ -42,6 +46,9 @@ class SystemRandomness:
 
     def token(self, nbytes: int) -> bytes:
         return secrets.token_bytes(nbytes)
+
+    def trace_id(self) -> str:
+        return f"{random.getrandbits(128):032x}"
 
 
 def time_ordered_id(clock: Clock, randomness: Randomness) -> str:
