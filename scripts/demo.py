@@ -109,9 +109,9 @@ def transcribe(client: Client, path: Path, bars: Bars) -> Transcript:
 def show(console: Console, name: str, transcript: Transcript) -> None:
     spent = transcript.timings.get("total")
     took = f", transcribed in {spent:.1f} s" if spent is not None else ""
-    console.print(f"\n[bold]{escape(name)}[/] ({transcript.duration:.1f} s of audio{took})")
+    console.print(f"\n[bold]{escape(name)}[/] ({transcript.duration:.1f} s of audio{took})", highlight=False)
     for segment in transcript.segments:
-        console.print(f"  [cyan]{_clock(segment.start)} - {_clock(segment.end)}[/]  {escape(segment.text)}")
+        console.print(f"  [cyan]{_clock(segment.start)} - {_clock(segment.end)}[/]  {escape(segment.text)}", highlight=False)
 
 
 def _clock(seconds: float) -> str:
