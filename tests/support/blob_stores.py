@@ -29,6 +29,7 @@ Opener = Callable[[Path, int], AbstractAsyncContextManager[Store]]
 STORES: dict[str, Opener] = {
     "disk": lambda place, most: DiskStore(place, durability="disk", max_bytes=most, min_free_bytes=0),
     "disk-process": lambda place, most: DiskStore(place, durability="process", max_bytes=most, min_free_bytes=0),
+    "disk-named": lambda place, most: DiskStore(place, max_bytes=most, min_free_bytes=0, nameless=False),
 }
 
 

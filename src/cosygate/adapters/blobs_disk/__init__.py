@@ -23,8 +23,10 @@ class DiskStore:
 
     durability: "disk" fsyncs before it acknowledges, "process" survives kill -9 but not power loss. max_bytes bounds
     recordings and results of all processes on this root together, min_free_bytes is what the file system keeps free.
-    threads: how many jobs touch the disk at once; by default as many as fsync profits from. `start` before use (raises
-    OSError when the folder cannot be used), `close` after it.
+    threads: how many jobs touch the disk at once; the default is what was measured best on two cores (fsyncs of several
+    threads share a journal commit). nameless: False gives files that are being written a name, as happens by itself on
+    file systems without O_TMPFILE. lock_wait_s: how long a put waits for somebody stopped in the middle of another.
+    `start` before use (raises Unavailable or StorageFull when the folder cannot be used), `close` after it.
     """
 
     def __init__(
@@ -35,14 +37,18 @@ class DiskStore:
         max_bytes: int = 50 * 1024**3,
         min_free_bytes: int = 64 * 1024**2,
         threads: int | None = None,
+        nameless: bool = True,
+        lock_wait_s: float = 5.0,
         clock: Clock | None = None,
         fsync: Callable[[int], None] = os.fsync,
     ) -> None:
         durable = durability == "disk"
         clock = clock or SystemClock()
-        self._disk = Disk(root, durable=durable, threads=threads or (16 if durable else 4), fsync=fsync)
+        self._disk = Disk(
+            root, durable=durable, threads=threads or (8 if durable else 4), nameless=nameless, fsync=fsync
+        )
         self._room = Room(self._disk.root, max_bytes, min_free_bytes, clock)
-        self.parts = DiskParts(self._disk, self._room)
+        self.parts = DiskParts(self._disk, self._room, lock_wait_s)
         self.recordings = DiskRecordings(self._disk, self._room)
         self.results = DiskResults(self._disk, self._room)
         self.survey = DiskSurvey(self._disk, self._room, clock)

@@ -55,13 +55,15 @@ class Disk:
     in them is ever acknowledged). The shard is a checksum of the id, so that no folder grows without bound.
     """
 
-    def __init__(self, root: Path, *, durable: bool, threads: int, fsync: Callable[[int], None]) -> None:
+    def __init__(
+        self, root: Path, *, durable: bool, threads: int, nameless: bool, fsync: Callable[[int], None]
+    ) -> None:
         self.root = str(root)
         self.tmp = os.path.join(self.root, "tmp")
         self.sync: Callable[[int], None] = fsync if durable else _no_sync
         # The pool's own queue holds at most one job for each call in flight: what bounds requests bounds it.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
-        self._nameless = True
+        self._nameless = nameless
 
     def prepare(self) -> None:
         """Makes the folders, durably, and finds out whether files without a name can be linked here (O_TMPFILE)."""
@@ -77,7 +79,7 @@ class Disk:
                 self.sync_folder(top)
         self.sync_folder(self.root)
         self.sync_folder(os.path.dirname(os.path.abspath(self.root)))
-        self._nameless = self._can_link_nameless()
+        self._nameless = self._nameless and self._can_link_nameless()
 
     def _can_link_nameless(self) -> bool:
         probe = f"{self.tmp}/probe-{secrets.token_hex(8)}"

@@ -65,21 +65,23 @@ class Listings:
             else:
                 with suppress(FileNotFoundError):  # erased meanwhile
                     sizes[name] = os.stat(name, dir_fd=place).st_size
-        return self._merged(upload_id, known, sizes)
+        with self._lock:
+            self._merge(upload_id, known, sizes)
+            return Listing(dict(known.parts), known.mark)
 
     def add(self, upload_id: str, seq: int, size: int) -> None:
         """A part that this process has just linked: spares the look at its size."""
-        self._merged(upload_id, self.known(upload_id), {part_name(seq): size})
-
-    def _merged(self, upload_id: str, known: Known, sizes: dict[str, int]) -> Listing:
+        known = self.known(upload_id)
         with self._lock:
-            before = len(known.parts)
-            known.names.update(sizes)
-            known.parts.update((int(name), size) for name, size in sizes.items())
-            if self._known.get(upload_id) is known:
-                self._held += len(known.parts) - before
-                self._forget_oldest()
-            return Listing(dict(known.parts), known.mark)
+            self._merge(upload_id, known, {part_name(seq): size})
+
+    def _merge(self, upload_id: str, known: Known, sizes: dict[str, int]) -> None:
+        before = len(known.parts)
+        known.names.update(sizes)
+        known.parts.update((int(name), size) for name, size in sizes.items())
+        if self._known.get(upload_id) is known:
+            self._held += len(known.parts) - before
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         while self._held > self._bound and len(self._known) > 1:

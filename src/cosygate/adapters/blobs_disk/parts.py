@@ -35,10 +35,10 @@ from cosygate.ports.blobs import Received
 class DiskParts:
     """A PartStore."""
 
-    def __init__(self, disk: Disk, room: Room) -> None:
+    def __init__(self, disk: Disk, room: Room, lock_wait_s: float) -> None:
         self._disk = disk
         self._room = room
-        self._places = Places(disk)
+        self._places = Places(disk, lock_wait_s)
         self._listings = Listings()
 
     async def receive(

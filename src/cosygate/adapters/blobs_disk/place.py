@@ -16,8 +16,7 @@ from cosygate.adapters.blobs_disk.disk import Disk
 from cosygate.model.upload import LastMark
 
 MARK = "last"
-_LOCK_WAIT_S = 5.0  # a lock is held for microseconds: only a stopped process or a sick disk takes longer
-_LOCK_LOOK_S = 0.001
+_LOCK_LOOK_S = 0.001  # a lock is held for microseconds: only a stopped process or a sick disk takes longer
 
 
 def part_name(seq: int) -> str:
@@ -27,12 +26,13 @@ def part_name(seq: int) -> str:
 class Place:
     """Blocking; for one thread."""
 
-    __slots__ = ("fd", "path", "upload_id")
+    __slots__ = ("_lock_wait_s", "fd", "path", "upload_id")
 
-    def __init__(self, upload_id: str, path: str, fd: int) -> None:
+    def __init__(self, upload_id: str, path: str, lock_wait_s: float) -> None:
         self.upload_id = upload_id
         self.path = path
-        self.fd = fd
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock_wait_s = lock_wait_s
 
     def part(self, seq: int) -> str:
         """By path, not by descriptor: once `erase` has moved the folder, nothing more gets a name in it."""
@@ -55,7 +55,7 @@ class Place:
     def locked(self, *, alone: bool) -> Iterator[None]:
         """Over all processes. Raises Unavailable when somebody holds the lock for seconds."""
         how = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-        deadline = time.monotonic() + _LOCK_WAIT_S
+        deadline = time.monotonic() + self._lock_wait_s
         while True:
             try:
                 fcntl.flock(self.fd, how)
@@ -74,13 +74,13 @@ class Place:
 
 
 class Places:
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, lock_wait_s: float) -> None:
         self._disk = disk
+        self._lock_wait_s = lock_wait_s
 
     def find(self, upload_id: str) -> Place | None:
-        path = self._disk.upload_folder(upload_id)
         try:
-            return Place(upload_id, path, os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+            return Place(upload_id, self._disk.upload_folder(upload_id), self._lock_wait_s)
         except FileNotFoundError:
             return None
 
@@ -89,7 +89,7 @@ class Places:
         path = self._disk.upload_folder(upload_id)
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        return Place(upload_id, path, os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        return Place(upload_id, path, self._lock_wait_s)
 
 
 def mark_bytes(mark: LastMark) -> bytes:

@@ -74,6 +74,7 @@ class Room:
     def give_back(self, size: int) -> None:
         with self._locked():
             self._write(max(0, self._read() - size))
+            self._free += size
 
     def check_free(self, size: int) -> None:
         """Raises StorageFull when a passing file of `size` bytes would use up the disk; it is not counted."""
@@ -101,7 +102,7 @@ class Room:
         os.pwrite(self._counter, used.to_bytes(8, "little"), 0)
 
     def _free_bytes(self) -> int:
-        """What the file system had left up to a second ago, less what this process has taken since."""
+        """What the file system had left up to a second ago, less what this process has taken and plus what it has given since."""
         now = self._clock.monotonic()
         if now - self._free_at >= _FREE_FOR_S:
             stat = os.statvfs(self._root)
