@@ -19,6 +19,7 @@ from cosygate.engine.recognisers.base import RATE, Samples
 WINDOW = 512  # samples per decision; with larger pieces false alarms rise from 3 % to 42 % (design notes, "What bites")
 PAD = RATE // 5  # added on both sides of what the detector calls speech
 LONGEST_S = 15.0  # from here on the detector takes any short pause
+_LOOK_BACK = RATE * 6 // 10  # a piece starts, pad included, less than this before the detector notices speech
 _FORCED = 28 * RATE  # speech without a pause is cut here, or the detector's buffer would grow
 _RING = 32 * RATE  # past samples, enough for the longest piece with its pads
 
@@ -179,8 +180,7 @@ class SpeechCutter:
     def _first_open(self) -> int:
         if self._found:
             return self._found[0][0]
-        # A piece starts at most 0.5 s before the window that the detector notices it in, pad included.
-        return max(self._decided, (self._seen if self._open is None else self._open) - RATE // 2)
+        return max(self._decided, (self._seen if self._open is None else self._open) - _LOOK_BACK)
 
     def _drain(self) -> None:
         while not self._vad.empty():
