@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
@@ -129,3 +130,68 @@ def video_only() -> bytes:
         for packet in stream.encode(None):
             container.mux(packet)
     return out.getvalue()
+
+
+# --- hostile -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def flac_bomb(minutes: int, rate: int = 48_000) -> bytes:
+    """Silence, of which FLAC needs some ten bytes per 4,608 samples: a thousandfold of itself as PCM."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="flac") as container:
+        stream: Any = container.add_stream("flac", rate=rate, layout="mono")
+        silence = np.zeros((1, rate * 60), np.int16)
+        for minute in range(minutes):
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), minute * rate * 60
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return out.getvalue()
+
+
+def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The boxes of an MP4 or of a box in it: name, body."""
+    found, at = [], 0
+    while at < len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        found.append((name, data[at + 8 : at + size]))
+        at += size
+    return found
+
+
+def _box(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
+def _rebuilt(data: bytes, change: dict[bytes, Any], inside: frozenset[bytes]) -> bytes:
+    """The same boxes, `change[name](body)` giving those it names (whole boxes), at any depth below `inside`. Only what
+    lies behind mdat may grow: the chunk offsets stay right."""
+    out = b""
+    for name, body in _boxes(data):
+        if name in change:
+            out += change[name](body)
+        else:
+            out += _box(name, _rebuilt(body, change, inside) if name in inside else body)
+    return out
+
+
+def many_streams(count: int) -> bytes:
+    """An MP4 with one track, that many times."""
+    mp4 = encode_as("mp4", "aac", 16_000, tone(0.1))
+    return _rebuilt(mp4, {b"trak": lambda body: _box(b"trak", body) * count}, frozenset({b"moov"}))
+
+
+def with_external_data(path: str) -> bytes:
+    """A MOV whose samples are said to lie in another file: a Macintosh alias in `dref` (QuickTime File Format, "Data
+    Reference Atoms"; the layout is what FFmpeg's mov_read_dref takes)."""
+    name = path.encode()
+    absolute = struct.pack(">HH", 2, len(name)) + name + bytes(len(name) % 2)
+    alias = bytes(10) + b"\x01v" + bytes(26) + bytes(12) + b"\x01f" + bytes(62) + bytes(16)
+    alias += struct.pack(">HH", 0, 0) + bytes(16) + absolute + struct.pack(">HH", 0xFFFF, 0)
+    dref = bytes(4) + struct.pack(">I", 1) + _box(b"alis", bytes(4) + alias)
+    mov = encode_as("mov", "pcm_s16le", 16_000, tone(1.0))
+    inside = frozenset({b"moov", b"trak", b"mdia", b"minf", b"dinf"})
+    return _rebuilt(mov, {b"dref": lambda _: _box(b"dref", dref)}, inside)

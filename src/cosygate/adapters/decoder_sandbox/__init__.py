@@ -1,6 +1,7 @@
 """The decoder for everything that needs a real demuxer and codec: one confined process per recording.
 
-    decoder.py      the port's side, in the gateway: starts decodings, checks everything that comes back
+    decoder.py      the port's side, in the gateway: starts decodings, and ends them
+    pipe_reader.py  the border of trust: checks everything that a child writes
     server_link.py  the gateway's end of the fork-server: start, restart, messages
     forkserver.py   a process of its own (exec): loads PyAV once, isolates itself, forks one child per recording
     child.py        the child: PyAV over an open descriptor, PCM into a pipe

@@ -127,26 +127,28 @@ def open_media(source: Source, container: Container) -> Any:
         raise errors.MediaUndecodable("the recording refers to something outside itself")
 
     demuxers = _DEMUXERS[container]
-    return av.open(
-        source,
-        "r",
-        format=None if container in _PROBED else demuxers.split(",")[0],
-        container_options={
-            "format_whitelist": demuxers,
-            "protocol_whitelist": "",
-            "codec_whitelist": ",".join(_CODECS),
-            "max_streams": "1000",
-        },
-        metadata_errors="replace",
-        buffer_size=_READ_BYTES,
-        io_open=refuse,
-    )
+    try:
+        return av.open(
+            source,
+            "r",
+            format=None if container in _PROBED else demuxers.split(",")[0],
+            container_options={
+                "format_whitelist": demuxers,
+                "protocol_whitelist": "",
+                "codec_whitelist": ",".join(_CODECS),
+                "max_streams": str(MAX_STREAMS),
+            },
+            metadata_errors="replace",
+            buffer_size=_READ_BYTES,
+            io_open=refuse,
+        )
+    except av.MemoryError:  # FFmpeg says so for one stream too many as well
+        detail = f"there are more than {MAX_STREAMS} streams, or the header asks for too much memory"
+        raise errors.MediaLimits(detail) from None
 
 
 def _audio_stream(media: Any, limits: AudioLimits) -> Any:
     """The first audio stream, with every other one discarded in the demuxer."""
-    if len(media.streams) > MAX_STREAMS:
-        raise errors.MediaLimits(f"there are {len(media.streams)} streams; {MAX_STREAMS} are allowed")
     if not media.streams.audio:
         raise errors.MediaNoAudio()
     chosen = media.streams.audio[0]

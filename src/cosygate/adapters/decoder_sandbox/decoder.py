@@ -1,21 +1,18 @@
-"""The Decoder over confined children. Nothing that a child writes is believed: frames, numbers and texts are checked,
-and the limits are enforced a second time on this side of the pipe."""
+"""The Decoder over confined children: who gets one, when, and what becomes of it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cosygate import errors
-from cosygate.adapters.decoder_sandbox.frames import HEADER, MAX_BODY, Kind
-from cosygate.adapters.decoder_sandbox.server_link import Child, ServerGone, ServerLink
+from cosygate.adapters.decoder_sandbox.frames import Kind
+from cosygate.adapters.decoder_sandbox.pipe_reader import FrameReader, checked_json, protocol_broken
+from cosygate.adapters.decoder_sandbox.server_link import ServerGone, ServerLink
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.kit.logs import logger
@@ -23,19 +20,6 @@ from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
 from cosygate.ports.decoder import DecodeRequest, Decoding
 
 _START_TRIES = 3
-_PIPE_READ = 256 * 1024
-_EXIT_WAIT_S = 5.0  # between a pipe's end and the news of its child's
-# What a child may say of a recording; anything else counts as its death.
-_TOLD: dict[str, type[errors.RecordingFailed]] = {
-    error.code: error
-    for error in (
-        errors.MediaUndecodable,
-        errors.MediaNoAudio,
-        errors.MediaLimits,
-        errors.MediaTooLong,
-        errors.DecoderDied,
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +100,21 @@ class SandboxDecoder:
                 raise errors.SandboxMissing()
             reader, writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reader, False)
-            child: Child | None = None
             try:
-                try:
-                    child = await link.begin(fd, writer, _task(request))
-                finally:
-                    os.close(writer)
-                frames = _Frames(reader, child, self._idle_s)
-                yield _SandboxDecoding(frames, await frames.info(request), request.limits)
-            except ServerGone:
-                raise errors.DecoderDied("the decoder's fork-server ended") from None
-            finally:
-                if child is not None:
-                    await link.end(child)
+                child = await link.begin(fd, writer, _task(request))
+            except BaseException as error:
                 os.close(reader)
+                if isinstance(error, ServerGone):
+                    raise errors.DecoderDied("the decoder's fork-server ended") from None
+                raise
+            finally:
+                os.close(writer)
+            frames = FrameReader(reader, child.ended, self._idle_s)
+            try:
+                yield _SandboxDecoding(frames, await frames.info(request), request.limits)
+            finally:
+                frames.close()
+                await link.end(child)
 
     async def _server(self) -> ServerLink:
         """The running fork-server; started, by one task for all who wait, when there is none."""
@@ -161,69 +146,8 @@ def _task(request: DecodeRequest) -> dict[str, Any]:
     return {"container": request.container, "channel": request.channel, "limits": asdict(request.limits)}
 
 
-class _Frames:
-    """A child's pipe, frame by frame. Reads only when asked, and at most one pipe's content ahead."""
-
-    def __init__(self, fd: int, child: Child, idle_s: float) -> None:
-        self._fd = fd
-        self._child = child
-        self._idle_s = idle_s
-        self._buffer = bytearray()
-
-    async def info(self, request: DecodeRequest) -> MediaInfo:
-        kind, body = await self.next()
-        if kind is not Kind.INFO:
-            raise _broken()
-        return _checked_info(_json(body), request)
-
-    async def next(self) -> tuple[Kind, bytes]:
-        """Raises what the child's ERROR frame says, or what its end without one means."""
-        number, length = HEADER.unpack(await self._exactly(HEADER.size))
-        if length > MAX_BODY or number not in tuple(Kind):
-            raise _broken()
-        kind, body = Kind(number), await self._exactly(length)
-        if kind is Kind.ERROR:
-            told = _json(body)
-            error = _TOLD.get(str(told.get("code")), errors.DecoderDied)
-            raise error(_printable(told.get("detail"), 200))
-        return kind, body
-
-    async def _exactly(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            try:
-                data = os.read(self._fd, _PIPE_READ)
-            except BlockingIOError:
-                await self._readable()
-                continue
-            if not data:
-                raise await self._how_it_ended()
-            self._buffer += data
-        taken = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return taken
-
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._fd, _resolve, ready)
-        try:
-            async with asyncio.timeout(self._idle_s):
-                await ready
-        except TimeoutError:
-            raise errors.DecoderTimeout(f"the decoder was silent for {self._idle_s:g} s") from None
-        finally:
-            loop.remove_reader(self._fd)
-
-    async def _how_it_ended(self) -> errors.CosyGateError:
-        await asyncio.wait([self._child.ended], timeout=_EXIT_WAIT_S)
-        status = self._child.ended.result() if self._child.ended.done() else None
-        if status == -signal.SIGXCPU:
-            return errors.DecoderTimeout("the decoder used up its CPU time")
-        return errors.DecoderDied()
-
-
 class _SandboxDecoding:
-    def __init__(self, frames: _Frames, info: MediaInfo, limits: AudioLimits) -> None:
+    def __init__(self, frames: FrameReader, info: MediaInfo, limits: AudioLimits) -> None:
         self._frames = frames
         self._limits = limits
         self.info = info
@@ -233,46 +157,12 @@ class _SandboxDecoding:
         while True:
             kind, body = await self._frames.next()
             if kind is Kind.DONE:
-                if bad := _json(body).get("bad_packets"):
+                if bad := checked_json(body).get("bad_packets"):
                     logger().info("decoder.packets_skipped", count=bad)
                 return
             if kind is not Kind.PCM or not body or len(body) % 2:
-                raise _broken()
+                raise protocol_broken()
             left -= len(body)
             if left < 0:
                 raise errors.MediaTooLong(f"the recording is longer than {self._limits.seconds:g} s")
             yield body
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _broken() -> errors.DecoderDied:
-    return errors.DecoderDied("the decoder broke its protocol")
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        raise _broken() from None
-    if not isinstance(value, dict):
-        raise _broken()
-    return value
-
-
-def _printable(text: object, length: int) -> str:
-    return "".join(c for c in str(text) if c.isascii() and c.isprintable())[:length]
-
-
-def _checked_info(told: dict[str, Any], request: DecodeRequest) -> MediaInfo:
-    limits, rate, channels, duration = request.limits, told.get("rate"), told.get("channels"), told.get("duration")
-    if not (isinstance(rate, int) and limits.min_rate <= rate <= limits.max_rate):
-        raise _broken()
-    if not (isinstance(channels, int) and 1 <= channels <= limits.channels):
-        raise _broken()
-    if not (isinstance(duration, int | float) and math.isfinite(duration) and duration > 0):
-        duration = None
-    return MediaInfo(request.container, _printable(told.get("codec"), 64), rate, channels, duration)

@@ -30,7 +30,7 @@ from cosygate.adapters.decoder_sandbox.frames import HEADER, Kind, write_json
 from cosygate.model.audio import AudioLimits, Container
 
 MAX_MESSAGE = 16 * 1024
-_MAX_FDS = 1024  # of this process: three a child, briefly five
+_MAX_FDS = 1024  # of this process: one a child, and two more while it is asked for
 _SILENCE = (
     b"RIFF\x44\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00"
 )
@@ -164,7 +164,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # the gateway decides, by closing the socket
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FDS, _MAX_FDS))
+    most = min(_MAX_FDS, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     av.logging.set_level(None)
     ForkServer(control, int(sys.argv[2]), int(sys.argv[3])).run()
 

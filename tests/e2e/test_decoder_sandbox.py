@@ -1,0 +1,392 @@
+"""The sandbox on the real kernel: what confines a child, what hostile recordings do, and what dying does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from cosygate import errors
+from cosygate.adapters.decoder_pcm import PcmDecoder
+from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
+from cosygate.model.audio import AudioLimits, Container, sniff
+from cosygate.ports.decoder import DecodeRequest, Decoding
+from tests.support import media
+from tests.support.decoding import decode
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+REPO = Path(__file__).parents[2]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox() -> AsyncIterator[SandboxDecoder]:
+    async with SandboxDecoder(children=8) as decoder:
+        yield decoder
+
+
+def servers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if any("forkserver" in word for word in p.cmdline())]
+
+
+def newest_server() -> psutil.Process:
+    return max(servers(), key=lambda p: p.create_time())
+
+
+def only_child(server: psutil.Process) -> psutil.Process:
+    (child,) = server.children()
+    return child
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def opened(decoder: SandboxDecoder, data: bytes, **request: Any) -> AsyncIterator[Decoding]:
+    """A recording being decoded; a long one's child is alive and blocked on its pipe."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        async with decoder.open(file.fileno(), DecodeRequest(sniff(data), **request)) as decoding:
+            yield decoding
+
+
+LONG = media.tone_wav(60, 48_000)
+
+
+# --- what the kernel enforces ------------------------------------------------------------------------------------
+
+
+async def test_every_layer_is_active_here(sandbox: SandboxDecoder) -> None:
+    """This also runs where a layer is missing; then its reason must be told."""
+    report = await sandbox.report()
+    assert set(report.layers) == {
+        "network namespace", "unprivileged user", "no new privileges", "landlock", "seccomp",
+        "no files", "no sockets", "no processes", "no signals", "memory limit",
+    }  # fmt: skip
+    assert report.sufficient
+    for name in (
+        "no new privileges",
+        "seccomp",
+        "no files",
+        "no sockets",
+        "no processes",
+        "no signals",
+        "memory limit",
+    ):
+        assert report.layers[name] == "", (name, report.layers[name])
+
+
+async def test_a_child_holds_nothing_but_its_recording_and_pipe(sandbox: SandboxDecoder) -> None:
+    async with opened(sandbox, LONG):
+        pid = only_child(newest_server()).pid
+        held = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+        )
+        network = os.readlink(f"/proc/{pid}/ns/net")
+    assert set(held) == {0, 1, 2}
+    assert held[1].startswith("pipe:")
+    assert held[2] == "/dev/null"
+    assert (status["NoNewPrivs"], status["Seccomp"], status["Threads"]) == ("1", "2", "1")
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+    assert "0" not in status["Uid"].split()
+    assert network != os.readlink("/proc/self/ns/net")
+
+
+async def test_the_gateways_environment_and_sockets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSYGATE_JWT_SECRET", "a secret that nobody may see, really")
+    async with SandboxDecoder() as decoder:
+        server = newest_server()
+        assert await decoder.report()
+        assert b"COSYGATE" not in Path(f"/proc/{server.pid}/environ").read_bytes()
+        assert len(server.net_connections(kind="inet")) == 0
+
+
+async def test_as_a_plain_user_the_layers_hold_too() -> None:
+    script = """
+import json, os, sys
+from cosygate.adapters.decoder_sandbox import lockdown
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(json.dumps(lockdown.isolate_server()))
+"""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    layers = json.loads(done.stdout)
+    assert layers["landlock"] == layers["no new privileges"] == layers["unprivileged user"] == ""
+
+
+async def test_without_landlock_and_seccomp_compressed_media_is_refused_unless_allowed() -> None:
+    script = """
+import asyncio, json
+from cosygate import errors
+from cosygate.adapters.decoder_pcm import PcmDecoder
+from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
+from tests.support import media
+from tests.support.decoding import decode
+
+async def main():
+    flac, told = media.encode("flac", media.tone(1.0, 44_100)), {}
+    async with SandboxDecoder() as decoder:
+        told["report"] = (await decoder.report()).layers
+        told["usable"] = decoder.usable
+        try:
+            await decode(decoder, flac)
+        except errors.SandboxMissing as error:
+            told["refused"] = error.code
+        told["plain"] = len((await decode(PcmDecoder(decoder), media.tone_wav(1.0)))[1])
+    async with SandboxDecoder(degraded=True) as decoder:
+        told["degraded"] = len((await decode(decoder, flac))[1])
+    print(json.dumps(told))
+asyncio.run(main())
+"""
+    command = [sys.executable, "-m", "tests.support.old_kernel", "-c", script]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, cwd=REPO, check=True
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["report"]["landlock"]
+    assert told["report"]["seccomp"]
+    assert (told["usable"], told["refused"]) == (False, "sandbox_missing")
+    assert (told["plain"], told["degraded"]) == (32_000, 32_000)
+
+
+# --- hostile recordings ------------------------------------------------------------------------------------------
+
+SECRET = media.tone_wav(1.0)
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n",
+    "ffconcat": "ffconcat version 1.0\nfile {}\n",
+    "DASH": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1" bandwidth="1"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+@pytest.mark.parametrize("container", [Container.WAV, Container.MP3, Container.MATROSKA, Container.MP4])
+async def test_a_playlist_reads_no_other_file(
+    sandbox: SandboxDecoder, tmp_path: Path, name: str, container: Container
+) -> None:
+    (tmp_path / "secret.wav").write_bytes(SECRET)
+    playlist = PLAYLISTS[name].format(tmp_path / "secret.wav").encode()
+    with pytest.raises(errors.UnsupportedMedia):
+        sniff(playlist)
+    with pytest.raises(errors.MediaUndecodable):
+        await decode(PcmDecoder(otherwise=sandbox), playlist, container=container)
+
+
+async def test_external_references_are_not_followed(sandbox: SandboxDecoder, tmp_path: Path) -> None:
+    (tmp_path / "secret.pcm").write_bytes(media.s16(media.tone(1.0)))
+    with pytest.raises(errors.MediaUndecodable):
+        await decode(sandbox, media.with_external_data(str(tmp_path / "secret.pcm")))
+
+
+NOT_MEDIA = {
+    "text": b"It was the best of times, it was the worst of times. " * 100,
+    "zip": b"PK\x03\x04\x14\x00\x00\x00\x08\x00" + random.Random(1).randbytes(5_000),
+    "random": random.Random(2).randbytes(100_000),
+    "zeros": bytes(100_000),
+    "one byte": b"\x00",
+}
+
+
+@pytest.mark.parametrize("name", NOT_MEDIA)
+async def test_what_is_no_media_is_refused(sandbox: SandboxDecoder, name: str) -> None:
+    with pytest.raises(errors.UnsupportedMedia):
+        sniff(NOT_MEDIA[name])
+    for container in set(Container) - {Container.RAW}:
+        with pytest.raises(errors.MediaUndecodable):
+            await decode(sandbox, NOT_MEDIA[name], container=container)
+
+
+async def test_a_good_start_with_a_rotten_rest_ends_in_time(sandbox: SandboxDecoder) -> None:
+    """Bits flipped in every format: whatever comes out, it is samples or a stable error, and soon."""
+    dice = random.Random(3)
+    for name, (_, _, rate) in media.ENCODED.items():
+        good = media.encode(name, media.tone(1.0, rate))
+        for _ in range(4):
+            rotten = bytearray(good)
+            for _ in range(40):
+                rotten[dice.randrange(16, len(rotten))] = dice.randrange(256)
+            try:
+                async with asyncio.timeout(20):
+                    _, pcm = await decode(sandbox, bytes(rotten))
+            except errors.RecordingFailed:
+                continue
+            assert len(pcm) % 2 == 0
+
+
+async def test_broken_packets_are_skipped_and_the_rest_is_kept(sandbox: SandboxDecoder) -> None:
+    good = media.encode("mp3", media.tone(10.0, 44_100))
+    rotten = good[:40_000] + random.Random(4).randbytes(10_000) + good[50_000:]
+    _, pcm = await decode(sandbox, rotten)
+    assert 8 * 32_000 < len(pcm) < 11 * 32_000
+
+
+@pytest.mark.parametrize("name", ["ogg-opus", "webm", "mp3", "flac", "aac"])
+async def test_a_truncated_recording_gives_what_is_there(sandbox: SandboxDecoder, name: str) -> None:
+    good = media.encode(name, media.tone(10.0, media.ENCODED[name][2]))
+    _, pcm = await decode(sandbox, good[: len(good) // 2])
+    assert 3 * 32_000 < len(pcm) < 7 * 32_000
+
+
+async def test_video_without_sound_has_no_audio(sandbox: SandboxDecoder) -> None:
+    with pytest.raises(errors.MediaNoAudio):
+        await decode(sandbox, media.video_only())
+
+
+async def test_a_thousand_streams_are_beyond_the_limit(sandbox: SandboxDecoder) -> None:
+    _, pcm = await decode(sandbox, media.many_streams(64))
+    assert pcm
+    for count in (65, 1_000, 5_000):
+        began = time.monotonic()
+        with pytest.raises(errors.MediaLimits):
+            await decode(sandbox, media.many_streams(count))
+        assert time.monotonic() - began < 5
+
+
+async def test_a_flac_bomb_ends_at_the_allowed_seconds(sandbox: SandboxDecoder) -> None:
+    bomb = media.flac_bomb(minutes=60)
+    assert len(bomb) < 600_000  # and 345 MB of samples
+    received, before = 0, psutil.Process().memory_info().rss
+    with pytest.raises(errors.MediaTooLong):
+        async with opened(sandbox, bomb, limits=AudioLimits(seconds=1_200.0)) as decoding:
+            async for piece in decoding.pcm():
+                received += len(piece)
+                if received == len(piece):
+                    child = only_child(newest_server())
+                    at_start = child.memory_info().rss
+                peak = child.memory_info().rss if received % (1 << 24) < len(piece) else at_start
+                assert peak - at_start < 32 << 20
+    assert received == 1_200 * 32_000
+    assert psutil.Process().memory_info().rss - before < 32 << 20
+
+
+# --- dying -------------------------------------------------------------------------------------------------------
+
+
+async def test_out_of_memory_kills_one_recording_only() -> None:
+    async with SandboxDecoder(memory_bytes=1 << 20) as decoder:
+        with pytest.raises((errors.DecoderDied, errors.MediaLimits)):
+            await decode(decoder, media.encode("flac", media.tone(5.0, 44_100)))
+        assert await decoder.report()
+
+
+async def test_a_killed_child_is_a_dead_decoder(sandbox: SandboxDecoder) -> None:
+    async with opened(sandbox, LONG) as decoding:
+        only_child(newest_server()).send_signal(signal.SIGKILL)
+        with pytest.raises(errors.DecoderDied):
+            async for _ in decoding.pcm():
+                pass
+    _, pcm = await decode(sandbox, media.tone_wav(1.0))
+    assert len(pcm) == 32_000
+
+
+async def test_a_stopped_child_is_a_timeout_and_a_slow_consumer_is_not() -> None:
+    async with SandboxDecoder(idle_s=0.5) as decoder:
+        async with opened(decoder, LONG) as decoding:
+            pcm = decoding.pcm()
+            for _ in range(3):
+                assert await anext(pcm)
+                await asyncio.sleep(0.7)
+            only_child(newest_server()).suspend()
+            with pytest.raises(errors.DecoderTimeout):
+                async for _ in pcm:
+                    pass
+        await until(lambda: not newest_server().children())
+
+
+async def test_cpu_time_is_bounded() -> None:
+    async with SandboxDecoder(cpu_s=1) as decoder:
+        with pytest.raises(errors.DecoderTimeout):
+            await decode(decoder, media.flac_bomb(minutes=60))
+
+
+async def test_leaving_kills_the_child_at_once(sandbox: SandboxDecoder) -> None:
+    async with opened(sandbox, LONG):
+        child = only_child(newest_server())
+    assert not child.is_running()
+
+    async def waits() -> None:
+        async with opened(sandbox, LONG):
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(waits())
+    await until(lambda: bool(newest_server().children()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not newest_server().children()
+
+
+async def test_a_dead_server_is_replaced() -> None:
+    async with SandboxDecoder() as decoder:
+        server = newest_server()
+        async with opened(decoder, LONG) as decoding:
+            child = only_child(server)
+            server.kill()
+            with pytest.raises(errors.DecoderDied):
+                async for _ in decoding.pcm():
+                    pass
+        await until(lambda: not child.is_running())
+        results = await asyncio.gather(*(decode(decoder, media.tone_wav(1.0)) for _ in range(3)))
+        assert [len(pcm) for _, pcm in results] == [32_000] * 3
+        assert newest_server().pid != server.pid
+
+
+async def test_closing_leaves_no_process() -> None:
+    before = {p.pid for p in servers()}
+    async with SandboxDecoder() as decoder:
+        await decode(decoder, media.tone_wav(1.0))
+    assert {p.pid for p in servers()} == before
+
+
+async def test_nothing_outlives_a_killed_gateway() -> None:
+    script = """
+import asyncio, os, tempfile
+import psutil
+from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
+from cosygate.model.audio import Container
+from cosygate.ports.decoder import DecodeRequest
+from tests.support import media
+
+async def main():
+    async with SandboxDecoder() as decoder:
+        with tempfile.TemporaryFile() as file:
+            file.write(media.tone_wav(60, 48_000))
+            file.flush()
+            async with decoder.open(file.fileno(), DecodeRequest(Container.WAV)):
+                print(*(p.pid for p in psutil.Process().children(recursive=True)), flush=True)
+                await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    gateway = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=REPO
+    )
+    assert gateway.stdout is not None
+    pids: list[int] = []
+    while not pids:
+        line = (await gateway.stdout.readline()).split()
+        pids = [int(word) for word in line if word.isdigit()] if all(word.isdigit() for word in line) else []
+    assert len(pids) == 2
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
