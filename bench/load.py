@@ -5,6 +5,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 from bench.contestants import Target, program
 from bench.recordings import CHUNK, noise, wav, wav_header
 
@@ -44,17 +46,27 @@ def _measure(target: Target, seconds: int, script: str, prefix: str, bodies: lis
     common = [f"prefix={prefix}", f"token={target.token}", *bodies]
     warm = _wrk(target, script, WARM_UP_S, [*common, "run=warm"])
     time.sleep(SETTLE_S)
+    before = cpu_seconds(target.pid)
     found = _wrk(target, script, seconds, [*common, "run=main"])
     if not found["requests"]:
         raise BadRun(f"no answer within {seconds} s")
+    spent = cpu_seconds(target.pid) - before
     acknowledged = int(warm["requests"] + found["requests"]) * size
     stored = sum(path.stat().st_size for path in target.data.rglob("*") if path.is_file())
     if stored < acknowledged:
         raise BadRun(f"{acknowledged} bytes were acknowledged, {stored} are on disk")
     return {
         "rate": found["requests"] / found["seconds"],
+        "cpu_ms": 1000 * spent / found["requests"],
         **{k: found[k] for k in ("p50_ms", "p99_ms", "max_ms", "requests")},
     }
+
+
+def cpu_seconds(root: int) -> float:
+    """User and system time of a server's process tree, with that of children that have ended."""
+    leader = psutil.Process(root)
+    times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
 def _wrk(target: Target, script: str, seconds: int, args: list[str]) -> dict[str, float]:

@@ -83,6 +83,6 @@ def _private(pid: int) -> float:
 
 
 def _title(process: psutil.Process) -> str:
-    """A few words of its command line, without folders."""
-    arguments = [argument.rsplit("/", 1)[-1] for argument in process.cmdline() if not argument.startswith("--")]
-    return " ".join(arguments)[:48] or process.name()
+    """The words of its command line, without folders, options and numbers."""
+    arguments = [argument.rsplit("/", 1)[-1] for argument in process.cmdline()]
+    return " ".join(a for a in arguments if not a.startswith("-") and not a.isdigit())[:60] or process.name()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import median
 
-from bench.report import Outcome
+from bench.report import Outcome, number
 
 _OURS, _THEIRS, _DOT = "#2f6f6d", "#a9b4b8", "#1c2b2b"
 
@@ -21,10 +21,10 @@ def draw(outcome: Outcome, path: Path) -> None:
     colours = [_OURS if outcome.labels[key].startswith("CosyGate") else _THEIRS for key in keys]
 
     canvas, axes = pyplot.subplots(figsize=(7, 0.6 + 0.42 * len(keys)), layout="constrained")
-    bars = axes.barh(range(len(keys)), [median(values) for values in runs], color=colours, height=0.62)
-    axes.bar_label(bars, fmt="{:,.4g}", padding=6)
+    axes.barh(range(len(keys)), [median(values) for values in runs], color=colours, height=0.62)
     for row, values in enumerate(runs):
         axes.plot(values, [row] * len(values), ".", color=_DOT, markersize=3)
+        axes.annotate(number(median(values)), (max(values), row), (6, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(keys)), [outcome.labels[key] for key in keys])
     axes.invert_yaxis()
     axes.set_xlabel(heading)

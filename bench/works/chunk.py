@@ -48,7 +48,7 @@ def work(config: Config) -> Work:
             "raw_disk": Contestant("CosyGate, raw, disk", partial(_run, config, "raw", "/v1/audio/", disk)),
         },
         verdicts=_verdicts,
-        columns={"rate": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},
+        columns={"rate": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "cpu_ms": "server CPU ms each"},
     )
 
 

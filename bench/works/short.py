@@ -65,7 +65,7 @@ def work(config: Config) -> Work:
             ),
         },
         verdicts=_verdicts,
-        columns={"rate": "recordings/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},
+        columns={"rate": "recordings/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "cpu_ms": "server CPU ms each"},
     )
 
 
