@@ -12,8 +12,21 @@ from pathlib import Path
 from typing import Protocol
 
 from cosygate.adapters.blobs_disk import DiskStore
+from cosygate.kit.clock import SystemClock
 from cosygate.model.upload import LastMark, Listing
 from cosygate.ports.blobs import PartStore, RecordingFiles, ResultStore, StoreSurvey
+
+
+class MovedClock(SystemClock):
+    """The real clock, shifted by hand."""
+
+    shift = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.shift
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.shift
 
 
 class Store(Protocol):
@@ -61,3 +74,9 @@ async def put(
 async def read(store: Store, upload_id: str, listing: Listing, start: int = 0, length: int | None = None) -> bytes:
     wanted = listing.total_bytes - start if length is None else length
     return b"".join([piece async for piece in store.parts.read(upload_id, listing, start, wanted)])
+
+
+def folder_of(root: Path, upload: str) -> Path:
+    """Where a store on disk keeps an upload."""
+    (found,) = (root / "uploads").glob(f"*/{upload}")
+    return found

@@ -51,8 +51,9 @@ def translated(error: OSError) -> errors.CosyGateError:
 class Disk:
     """The root folder and the threads that touch it. All methods but `run` and `close` block.
 
-    root/uploads/<shard>/<upload id>/<seq>, root/results/<shard>/<job id>/<fence>.json, root/tmp and root/trash (nothing
-    in them is ever acknowledged). The shard is a checksum of the id, so that no folder grows without bound.
+    root/uploads/<shard>/<upload id>/<seq>, with the mark as `last`; root/results/<shard>/<job id>/<fence>.json;
+    root/tmp and root/trash, in which nothing is acknowledged; and what room.py keeps. The shard is a checksum of the
+    id, so that no folder grows without bound.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Disk:
     def prepare(self) -> None:
         """Makes the folders, durably, and finds out whether files without a name can be linked here (O_TMPFILE)."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
-        for kind in ("uploads", "results", "tmp", "trash"):
+        for kind in ("uploads", "results", "tmp", "trash", "tallies"):
             top = f"{self.root}/{kind}"
             with suppress(FileExistsError):
                 os.mkdir(top, 0o700)

@@ -30,7 +30,7 @@ class Listings:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._bound = remembered
-        self._held = 0
+        self.held = 0
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Known] = OrderedDict()
 
@@ -38,7 +38,7 @@ class Listings:
         with self._lock:
             if (known := self._known.get(upload_id)) is None:
                 known = self._known[upload_id] = Known()
-                self._held += 1
+                self.held += 1
                 self._forget_oldest()
             self._known.move_to_end(upload_id)
             return known
@@ -46,7 +46,7 @@ class Listings:
     def forget(self, upload_id: str) -> None:
         with self._lock:
             if known := self._known.pop(upload_id, None):
-                self._held -= 1 + len(known.parts)
+                self.held -= 1 + len(known.parts)
 
     def read(self, upload_id: str, place: int) -> Listing:
         """The listing of the folder that the descriptor `place` stands for, which must be a fresh one (its offset is
@@ -80,10 +80,10 @@ class Listings:
         known.names.update(sizes)
         known.parts.update((int(name), size) for name, size in sizes.items())
         if self._known.get(upload_id) is known:
-            self._held += len(known.parts) - before
+            self.held += len(known.parts) - before
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        while self._held > self._bound and len(self._known) > 1:
+        while self.held > self._bound and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
-            self._held -= 1 + len(oldest.parts)
+            self.held -= 1 + len(oldest.parts)

@@ -1,24 +1,28 @@
-"""How many bytes the store may take: one counter for all processes that share the root, and the disk's free space.
+"""How many bytes the store may take: a tally for each process that shares the root, and the disk's free space.
 
-The counter is a file of 8 bytes, changed under a lock. It counts the files in uploads/, results/ and trash/ by whole
-blocks, and bodies that are being written. It is exact but for kill -9, which may leave the bytes of the bodies in
-flight counted (never the other way: room is taken before a byte is written and given back after it is removed). The
-first process that starts on a root counts anew.
+The tallies lie side by side in a small file that every process maps; each adds to its own and reads the sum. Nobody
+waits for anybody, so a stopped process stops nobody, and a killed one leaves its tally for the next. They count the
+files in uploads/, results/ and trash/ by whole blocks, and bodies that are being written. Bounds on the error: the sum
+never exceeds `max_bytes` (room is announced, then checked, so of two that race for the last of it both may be refused);
+kill -9 leaves the bytes of its bodies in flight counted. The first process to start on a root counts anew.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 
 from cosygate import errors
 from cosygate.kit.clock import Clock
 
 BLOCK = 4096  # bytes: what the smallest file takes, so that a million one-byte parts are not free
+TALLIES = 128  # processes on one root at once
 _FREE_FOR_S = 1.0  # how long a look at the free space is trusted
+_START_WAIT_S = 60.0  # a million files are counted in a few seconds
+_START_LOOK_S = 0.02
 
 
 def blocks(size: int) -> int:
@@ -34,46 +38,60 @@ class Room:
         self._max = max_bytes
         self._min_free = min_free_bytes
         self._clock = clock
-        self._mutex = threading.Lock()  # flock() does not tell threads of one descriptor apart
-        self._running = self._counter = -1
+        self._mutex = threading.Lock()
+        self._open: list[int] = []
+        self._map: mmap.mmap | None = None
+        self._tallies = memoryview(bytearray(8)).cast("q")
+        self._own = 0
         self._free = 0
         self._free_at = -_FREE_FOR_S
 
     def start(self) -> None:
-        """Joins the processes on this root; the first one counts while the others wait."""
-        self._counter = os.open(f"{self._root}/usage", os.O_RDWR | os.O_CREAT, 0o600)
-        self._running = os.open(f"{self._root}/running", os.O_RDWR | os.O_CREAT, 0o600)
-        while True:
+        """Joins the processes on this root; the first one counts while the others wait. Raises Unavailable."""
+        usage = self._opened("usage")
+        _join(self._root, self._opened("running"), usage)
+        self._own = self._claimed()
+        self._map = mmap.mmap(usage, 8 * TALLIES)
+        self._tallies = memoryview(self._map).cast("q")  # aligned, so each is read and written in one piece
+
+    def _opened(self, name: str) -> int:
+        self._open.append(os.open(os.path.join(self._root, name), os.O_RDWR | os.O_CREAT, 0o600))  # noqa: PTH118
+        return self._open[-1]
+
+    def _claimed(self) -> int:
+        """The number of a tally that no running process has."""
+        for number in range(TALLIES):
             try:
-                fcntl.flock(self._running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._opened(f"tallies/{number}"), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                fcntl.flock(self._running, fcntl.LOCK_SH)
+                os.close(self._open.pop())
             else:
-                os.ftruncate(self._counter, 0)
-                self._write(_counted(self._root))
-                fcntl.flock(self._running, fcntl.LOCK_SH)
-            if os.fstat(self._counter).st_size == 8:
-                return
-            fcntl.flock(self._running, fcntl.LOCK_UN)  # whoever counted died over it
+                return number
+        raise errors.Unavailable(f"at most {TALLIES} processes may share a store")
 
     def stop(self) -> None:
-        for fd in (self._running, self._counter):
-            if fd >= 0:
-                os.close(fd)
-        self._running = self._counter = -1
+        """Idempotent."""
+        self._tallies.release()
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        while self._open:
+            os.close(self._open.pop())
 
     def take(self, size: int) -> None:
         """Raises StorageFull, taking nothing, when `size` more bytes (whole blocks) are too many."""
-        with self._locked():
-            used = self._read() + size
-            if used > self._max or self._free_bytes() - size < self._min_free:
+        with self._mutex:
+            if self._free_bytes() - size < self._min_free:
                 raise errors.StorageFull()
-            self._write(used)
+            self._tallies[self._own] += size
+            if sum(self._tallies) > self._max:
+                self._tallies[self._own] -= size
+                raise errors.StorageFull()
             self._free -= size
 
     def give_back(self, size: int) -> None:
-        with self._locked():
-            self._write(max(0, self._read() - size))
+        with self._mutex:
+            self._tallies[self._own] -= size
             self._free += size
 
     def check_free(self, size: int) -> None:
@@ -83,31 +101,36 @@ class Room:
                 raise errors.StorageFull()
 
     def used(self) -> int:
-        with self._locked():
-            return self._read()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._mutex:
-            fcntl.flock(self._counter, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._counter, fcntl.LOCK_UN)
-
-    def _read(self) -> int:
-        return int.from_bytes(os.pread(self._counter, 8, 0), "little")
-
-    def _write(self, used: int) -> None:
-        os.pwrite(self._counter, used.to_bytes(8, "little"), 0)
+        return sum(self._tallies)
 
     def _free_bytes(self) -> int:
-        """What the file system had left up to a second ago, less what this process has taken and plus what it has given since."""
+        """What the file system had left up to a second ago, less what this process has taken and plus what it has given
+        since."""
         now = self._clock.monotonic()
         if now - self._free_at >= _FREE_FOR_S:
             stat = os.statvfs(self._root)
             self._free, self._free_at = stat.f_bavail * stat.f_frsize, now
         return self._free
+
+
+def _join(root: str, running: int, usage: int) -> None:
+    """Holds a shared lock on `running`, which ends with the process; whoever gets it alone is the first, and counts."""
+    deadline = time.monotonic() + _START_WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(usage, 0)
+            os.pwrite(usage, _counted(root).to_bytes(8 * TALLIES, "little"), 0)
+        except BlockingIOError:
+            pass
+        try:
+            fcntl.flock(running, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.fstat(usage).st_size == 8 * TALLIES:
+                return
+            fcntl.flock(running, fcntl.LOCK_UN)  # whoever counted died over it
+        except BlockingIOError:
+            time.sleep(_START_LOOK_S)
+    raise errors.Unavailable("another process has been counting the store for too long")
 
 
 def _counted(root: str) -> int:
