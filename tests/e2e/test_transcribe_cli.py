@@ -50,13 +50,18 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def given(server: Server) -> list[str]:
+    """The running server, and one token for all (making one costs a second)."""
+    return ["--server", server.url, "--token", server.token("cli")]
+
+
 # --- with a server that runs -------------------------------------------------------------------------------------
 
 
-def test_in_a_pipe_there_is_the_transcript_and_nothing_else(server: Server, recording: Path) -> None:
-    arguments = ["--server", server.url, "--token", server.token("pipe")]
-    assert transcribe(recording, *arguments) == (0, SAID + "\n", "")
-    status, out, _ = transcribe(recording, "--format", "json", server=server.url, token=server.token("pipe"))
+def test_in_a_pipe_there_is_the_transcript_and_nothing_else(given: list[str], recording: Path) -> None:
+    assert transcribe(recording, *given) == (0, SAID + "\n", "")
+    status, out, _ = transcribe(recording, "--format", "json", server=given[1], token=given[3])
     transcript = json.loads(out)
     assert (status, transcript["text"], out.count("\n")) == (0, SAID, 1)
     assert transcript["duration"] == 2.0
@@ -75,10 +80,9 @@ def test_repeating_a_command_sends_nothing_again(server: Server, recording: Path
 
 
 @pytest.mark.parametrize("fmt", ["txt", "json", "srt", "vtt", "tsv"])
-def test_every_format_into_a_folder(server: Server, recording: Path, tmp_path: Path, fmt: str) -> None:
+def test_every_format_into_a_folder(given: list[str], recording: Path, tmp_path: Path, fmt: str) -> None:
     out = tmp_path / "out"
-    arguments = ["--server", server.url, "--token", server.token("formats"), "--out", out, "--format", fmt]
-    assert transcribe(recording, *arguments) == (0, "", "")
+    assert transcribe(recording, *given, "--out", out, "--format", fmt) == (0, "", "")
     [written] = out.iterdir()
     assert written.name == f"note.{fmt}"
     assert SAID in written.read_text()
@@ -99,18 +103,17 @@ def test_one_bad_recording_does_not_stop_the_others(server: Server, recording: P
         assert [t["file"] for t in http.get("/v1/tasks").json()["tasks"]] == ["note.wav"]
 
 
-def test_a_recording_that_fails_to_decode_is_told_by_its_code(server: Server, tmp_path: Path) -> None:
+def test_a_recording_that_fails_to_decode_is_told_by_its_code(given: list[str], tmp_path: Path) -> None:
     bad = tmp_path / "bad.flac"
     bad.write_bytes(b"fLaC" + bytes(range(256)) * 8)
-    status, out, err = transcribe(bad, "--server", server.url, "--token", server.token("bad"))
+    status, out, err = transcribe(bad, *given)
     assert (status, out) == (1, "")
     assert re.fullmatch(rf"cosygate: {re.escape(str(bad))}: media_[a-z_]+: .+\n", err)
 
 
-def test_options_reach_the_server_or_are_refused_by_name(server: Server, tmp_path: Path) -> None:
+def test_options_reach_the_server_or_are_refused_by_name(given: list[str], tmp_path: Path) -> None:
     stereo = tmp_path / "call.wav"
     stereo.write_bytes(tone_wav(1.0, channels=2))
-    given = ["--server", server.url, "--token", server.token("options")]
     status, out, _ = transcribe(stereo, *given, "--channels", "split", "--format", "json")
     assert status == 0
     assert {segment["channel"] for segment in json.loads(out)["segments"]} == {0, 1}
@@ -131,14 +134,13 @@ def puts(server: Server) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("action") == "http.request" and line.get("method") == "PUT"]
 
 
-def test_ctrl_c_is_a_pause(server: Server, tmp_path: Path) -> None:
+def test_ctrl_c_is_a_pause(server: Server, given: list[str], tmp_path: Path) -> None:
     """48 parts; interrupted after a few, the second run sends the others only."""
     count = 48
     recording = tmp_path / "long.wav"
     recording.write_bytes(wav(random.Random(7).randbytes(count * 1024 * 1024 - 44)))
-    given = [recording, "--server", server.url, "--token", server.token("ctrl-c")]
     before = len(puts(server))
-    process = begin(*given)
+    process = begin(recording, *given)
     deadline = time.monotonic() + 30
     while len(puts(server)) < before + 5:
         assert time.monotonic() < deadline
@@ -151,7 +153,7 @@ def test_ctrl_c_is_a_pause(server: Server, tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
     first = len(puts(server)) - before
     assert 5 <= first < count
-    status, out, err = transcribe(*given)
+    status, out, err = transcribe(recording, *given)
     assert (status, err) == (0, "")
     assert SAID in out
     # Each part once; those that were under way at the interrupt may have been cut, and are sent again.
