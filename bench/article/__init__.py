@@ -8,5 +8,6 @@ tells the task's state.
 What was left to us was written as a competent engineer would: monkey-patched before anything else, so that sockets,
 Redis and subprocesses all yield; chunk names checked; merging by `shutil.copyfileobj` with large buffers; no fsync, no
 logging per request, nothing slowed down on purpose. More than half of what a chunk costs it is gunicorn handing the
-body to WSGI in pieces of 1 KiB, which is this stack's way and not ours. Recognition is out of scope: the task does nothing.
+body to WSGI in pieces of 1 KiB, which is this stack's way and not ours. Recognition is out of scope: the task does
+nothing.
 """
