@@ -93,6 +93,8 @@ class _Exchange:
         await self._send(message)
 
     async def _drained(self) -> bool:
+        if self._status == errors.BodyStalled.status:
+            return False  # it has been waited for already
         read = 0
         try:
             async with asyncio.timeout(_DRAIN_S):
