@@ -43,7 +43,7 @@ class AudioLimits:
 
 
 class Container(StrEnum):
-    """What the first bytes say. WAVE and RAW may take the fast path; everything else needs the sandbox."""
+    """What the first bytes say. WAV and RAW may take the fast path; everything else needs the sandbox."""
 
     RAW = "raw"
     WAV = "wav"
@@ -72,23 +72,21 @@ class MediaInfo:
     duration: float | None
 
 
-# offset, magic → container (ISO BMFF and RIFF are told apart below)
+# offset, magic → container (ISO base media, RIFF and MPEG frames are told apart below)
 _MAGIC: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"fLaC", Container.FLAC),
     (0, b"OggS", Container.OGG),
     (0, b"\x1aE\xdf\xa3", Container.MATROSKA),
     (0, b".snd", Container.AU),
-    (0, b"caff", Container.CAF),
+    (0, b"caff\x00\x01", Container.CAF),
     (0, b"#!AMR", Container.AMR),
     (0, b"0&\xb2u\x8ef\xcf\x11", Container.ASF),
     (0, b"riff\x2e\x91\xcf\x11", Container.W64),
-    (4, b"ftyp", Container.MP4),
-    (4, b"moov", Container.MP4),
-    (4, b"mdat", Container.MP4),
-    (4, b"wide", Container.MP4),
-    (4, b"free", Container.MP4),
-    (4, b"skip", Container.MP4),
 )
+# The boxes an MP4 or MOV may start with (ISO/IEC 14496-12 §4.2). All but mdat are small: a text like "The free …" has
+# a size there that no such box has.
+_FIRST_BOXES = (b"ftyp", b"moov", b"wide", b"free", b"skip", b"pnot")
+_FIRST_BOX_MAX = 1 << 28
 
 
 def sniff(head: bytes) -> Container:
@@ -106,13 +104,20 @@ def sniff(head: bytes) -> Container:
         return Container.WAV
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return Container.AIFF
-    if head[:3] == b"ID3":
+    if _iso_box(head):
+        return Container.MP4
+    if head[:3] == b"ID3" and head[3:4] in (b"\x02", b"\x03", b"\x04"):
         return Container.MP3
     if _adts(head):
         return Container.AAC
     if _mpeg(head):
         return Container.MP3
     raise errors.UnsupportedMedia("the first bytes are not those of a known audio format")
+
+
+def _iso_box(head: bytes) -> bool:
+    size, name = int.from_bytes(head[:4], "big"), head[4:8]
+    return (name in _FIRST_BOXES and 8 <= size < _FIRST_BOX_MAX) or (name == b"mdat" and (size < 2 or size >= 8))
 
 
 # Bitrates in kbit/s by index, MPEG-1 layer III and MPEG-2/2.5 layer III; sampling rates by version bits and index

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import signal
 from typing import Any
@@ -15,6 +14,7 @@ from cosygate.adapters.decoder_sandbox.frames import HEADER, MAX_BODY, Kind
 from cosygate.model.audio import MediaInfo
 from cosygate.ports.decoder import DecodeRequest
 
+_LONGEST_S = 1e9  # of a container's claim; NaN and infinity are no claim either
 _PIPE_READ = 256 * 1024
 _EXIT_WAIT_S = 5.0  # between a pipe's end and the news of its child's
 # What a child may say of a recording; anything else counts as its death.
@@ -108,7 +108,7 @@ def protocol_broken() -> errors.DecoderDied:
 def checked_json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise protocol_broken() from None
     if not isinstance(value, dict):
         raise protocol_broken()
@@ -125,6 +125,6 @@ def _checked_info(told: dict[str, Any], request: DecodeRequest) -> MediaInfo:
         raise protocol_broken()
     if not (isinstance(channels, int) and 1 <= channels <= limits.channels):
         raise protocol_broken()
-    if not (isinstance(duration, int | float) and math.isfinite(duration) and duration > 0):
+    if not (isinstance(duration, int | float) and 0 < duration < _LONGEST_S):
         duration = None
     return MediaInfo(request.container, _printable(told.get("codec"), 64), rate, channels, duration)
