@@ -23,7 +23,7 @@ from cosygate.engine.vad import CutterPool, Piece
 from cosygate.kit.clock import Clock
 from cosygate.proto import speech_engine_pb2 as pb
 
-TELL_EVERY_S = 0.5  # progress, and signs of life, at most this often
+TELL_EVERY_S = 0.5  # progress, which is also the sign of life, at most this often
 CLIENT_IDLE_S = 300.0  # a caller that sends, or takes, nothing for this long loses its slot
 _SLOT_WAIT_MAX_S = 600.0
 _RECORDING_MAX_S = 24 * 3600  # the detector counts samples in 31 bits
@@ -189,7 +189,7 @@ class Call:
                 await self._context.write(event)
         except TimeoutError:
             raise CallEnded(grpc.StatusCode.ABORTED, f"nothing was taken for {CLIENT_IDLE_S:.0f} s") from None
-        self._told_at = self._clock.monotonic()
 
     async def _progress(self, samples: int) -> None:
         await self._write(pb.RecognizeEvent(progress=pb.Progress(samples=samples)))
+        self._told_at = self._clock.monotonic()
