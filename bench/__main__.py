@@ -6,6 +6,7 @@ a result, shown as missed.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,7 @@ def main() -> int:
         write_docs()
         return 0
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed then too
     given = args.audio or REPOSITORY.parent / "shared" / "audio"
     with tempfile.TemporaryDirectory(prefix="cosygate-bench-", dir=args.folder, ignore_cleanup_errors=True) as folder:
         config = Config(
