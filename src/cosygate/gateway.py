@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import uvicorn
 import uvloop
 
+from cosygate import errors
 from cosygate import settings as settings_module
 from cosygate.api.app import build
 from cosygate.kit import logs
@@ -24,6 +26,7 @@ from cosygate.wiring import House, open_house
 from cosygate.worker import Runner
 
 _log = logs.logger()
+CANNOT_START = 78  # EX_CONFIG (sysexits.h), as an engine says it
 _TELL_S = 0.3  # between "not ready" and closing the door: event streams look for it four times a second
 
 
@@ -82,7 +85,8 @@ def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
     )
 
 
-def main() -> None:
+def main() -> int:
+    """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cosygate.gateway", description=__doc__.splitlines()[0])
     parser.add_argument("--fd", type=int, required=True, help="listening socket, inherited")
     parser.add_argument("--index", type=int, default=0, help="which of the gateway processes this is")
@@ -90,13 +94,19 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True, help="ends when this process is gone")
     args = parser.parse_args()
     if not die_with_parent(args.parent_pid):
-        return
+        return 0
     settings = settings_module.load()
     logs.configure(settings.log_level)
     listener = socket.socket(fileno=args.fd)
     listener.setblocking(False)
-    uvloop.run(serve(settings, listener, args.index, args.engine))
+    try:
+        uvloop.run(serve(settings, listener, args.index, args.engine))
+    except (ValueError, OSError, errors.CosyGateError) as error:
+        # What an operator can mend (a secret, a folder, a newer database): in words, not as a stack.
+        _log.error("gateway.cannot_start", detail=str(error))
+        return CANNOT_START
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

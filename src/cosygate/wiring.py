@@ -16,7 +16,7 @@ from cosygate.adapters.decoder_pcm import PcmDecoder
 from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
 from cosygate.adapters.engine_grpc import GrpcEngine
 from cosygate.adapters.queue_local import LocalQueue
-from cosygate.adapters.records_sql import SqlRecords
+from cosygate.adapters.records_sql import SchemaTooNew, SqlRecords
 from cosygate.adapters.tickets_hmac import HmacTickets
 from cosygate.api.app import Doors
 from cosygate.api.bodies import BodyPace
@@ -109,7 +109,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
                 clock=clock,
             )
         )
-        records = await SqlRecords.open(database_url(settings.data_dir), durability=settings.durability)
+        records = await _records(settings)
         stack.push_async_callback(records.close)
         sandbox = await stack.enter_async_context(
             SandboxDecoder(
@@ -187,6 +187,13 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
             reaper_every_s=settings.reaper_every_s,
             housekeeping_every_s=settings.housekeeping_every_s,
         )
+
+
+async def _records(settings: Settings) -> SqlRecords:
+    try:
+        return await SqlRecords.open(database_url(settings.data_dir), durability=settings.durability)
+    except SchemaTooNew as error:
+        raise ValueError(str(error)) from None  # the operator's to mend: an older CosyGate was started
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

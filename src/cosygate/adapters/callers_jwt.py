@@ -5,6 +5,7 @@ A default, short or well-known secret refuses to start: whoever knows the secret
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -103,6 +104,8 @@ class JwtCallers:
 
     def _expiry(self, claims: dict[str, Any]) -> float:
         expires, not_before = float(claims["exp"]), float(claims.get("nbf", 0))
+        if not math.isfinite(expires):
+            raise errors.TokenInvalid("exp is not a time")
         if not_before > self._clock.now() + LEEWAY_S:
             raise errors.TokenInvalid("the token is not valid yet")
         return expires

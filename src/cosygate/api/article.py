@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cosygate import errors
 from cosygate.api import described
@@ -27,12 +27,18 @@ from cosygate.model.upload import MISSING_SHOWN, UploadState, check_seq, check_s
 from cosygate.ports.blobs import Received
 from cosygate.ports.callers import Callers
 
+EXAMPLE_TASK = "01936d0f5a7c7e3fa1b2c3d4e5f60718"
 _FORM_OVERHEAD = 64 * 1024  # bytes of a form beside its chunk
 
 
 class ChunkOk(BaseModel):
     """The chunk is stored durably; the recording is not whole yet."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"status": "chunk_ok", "session_id": "call-42", "seq": 3, "missing": [1], "missing_count": 1}
+        }
+    )
     status: str = "chunk_ok"
     session_id: str
     seq: int
@@ -43,11 +49,21 @@ class ChunkOk(BaseModel):
 class TaskAccepted(BaseModel):
     """The recording is whole and its task durable."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"task_id": EXAMPLE_TASK, "status_url": f"/v1/task/{EXAMPLE_TASK}"}}
+    )
     task_id: str
     status_url: str
 
 
 class UploadView(BaseModel):
+    """What is there of an upload, and what is not."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"received": [0, 2], "missing": [1], "missing_count": 1, "bytes": 400_000, "state": "open"}
+        }
+    )
     received: list[int]
     missing: list[int]
     missing_count: int
@@ -59,8 +75,9 @@ class UploadView(BaseModel):
 def router(door: ArticleDoor) -> APIRouter:
     routes = APIRouter(tags=["Article door"])
     described.chunk_routes(routes, door.post_chunk, door.put_chunk, ChunkOk, TaskAccepted)
-    routes.get("/v1/audio/{session_id}", response_model_exclude_none=True)(door.upload)
-    routes.delete("/v1/audio/{session_id}", status_code=204)(door.abort)
+    one, known = "/v1/audio/{session_id}", described.problem_responses(401, 403, 404, 409, 422, 503)
+    routes.get(one, responses=known, response_model_exclude_none=True)(door.upload)
+    routes.delete(one, responses=known, status_code=204, response_class=Response)(door.abort)
     return routes
 
 

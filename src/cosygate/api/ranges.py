@@ -8,7 +8,7 @@ from cosygate import errors
 from cosygate.model.audio import Container
 
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     Container.WAV: "audio/wav",
     Container.FLAC: "audio/flac",
     Container.OGG: "audio/ogg",
@@ -18,10 +18,11 @@ _MEDIA_TYPES = {
     Container.MP4: "audio/mp4",
     Container.AIFF: "audio/aiff",
 }
+ANY_MEDIA_TYPE = "application/octet-stream"
 
 
 def media_type(container: str) -> str:
-    return _MEDIA_TYPES.get(Container(container), "application/octet-stream")
+    return MEDIA_TYPES.get(Container(container), ANY_MEDIA_TYPE)
 
 
 def parse(header: str | None, total: int) -> tuple[int, int] | None:

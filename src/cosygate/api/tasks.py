@@ -19,10 +19,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from cosygate import errors
 from cosygate.api import ranges
+from cosygate.api.article import EXAMPLE_TASK
 from cosygate.api.callers import identify, require
 from cosygate.api.described import problem_responses
 from cosygate.flows.tasks import Tasks
@@ -53,6 +54,29 @@ class TaskError(BaseModel):
 
 
 class TaskView(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "task_id": EXAMPLE_TASK,
+                "session_id": "call-42",
+                "state": "succeeded",
+                "percent": 100,
+                "file": "call.wav",
+                "size": 160_044,
+                "created_at": "2026-11-22T09:30:00Z",
+                "started_at": "2026-11-22T09:30:00.020Z",
+                "finished_at": "2026-11-22T09:30:00.310Z",
+                "status_url": f"/v1/task/{EXAMPLE_TASK}",
+                "result": {
+                    "text": "Good morning, how can I help you today?",
+                    "file": "call.wav",
+                    "duration": 5.0,
+                    "language": "en",
+                    "transcript_url": f"/v1/task/{EXAMPLE_TASK}/transcript",
+                },
+            }
+        }
+    )
     task_id: str
     session_id: str
     state: JobState
@@ -129,9 +153,10 @@ _TRANSCRIPT: dict[int | str, dict[str, Any]] = {
         "content": {kind.split(";")[0]: {} for kind in MEDIA_TYPES.values()},
     }
 }
+_BYTES: dict[str, dict[str, Any]] = {kind: {} for kind in (*ranges.MEDIA_TYPES.values(), ranges.ANY_MEDIA_TYPE)}
 _AUDIO: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The recording as it was sent.", "content": {"application/octet-stream": {}}},
-    206: {"description": "A range of it.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The recording as it was sent.", "content": _BYTES},
+    206: {"description": "A range of it.", "content": _BYTES},
 }
 _DELETE: dict[int | str, dict[str, Any]] = {
     200: {"description": "It was active: cancelled, its audio erased.", "model": TaskView},

@@ -1,0 +1,86 @@
+"""Health, readiness, models, metrics, the description of the API, and what every answer carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cosygate.kit import metrics
+from tests.api.conftest import code_of, wav
+from tests.support.server import Server, wait_task
+
+Send = Callable[..., httpx2.Response]
+
+
+def test_alive_and_ready(server: Server) -> None:
+    assert httpx2.get(f"{server.url}/health").json()["status"] == "ok"
+    ready = httpx2.get(f"{server.url}/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+
+
+def test_models_tell_what_they_can(alice: httpx2.Client) -> None:
+    engine = alice.get("/v1/models").json()["engines"][0]
+    assert engine["name"] == "scripted"
+    assert engine["up"] is True
+    assert engine["slots"] >= 1
+    assert {"name", "languages", "words", "speakers", "emotion", "live"} <= engine["models"][0].keys()
+
+
+def test_metrics_by_their_fixed_names(server: Server, send: Send, alice: httpx2.Client, session_id: str) -> None:
+    task_id = send(session_id, 0, wav(2.0), is_last="1").json()["task_id"]
+    wait_task(alice, task_id)
+    text = httpx2.get(f"{server.url}/metrics").text
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    assert {name.removesuffix("_total") for name in metrics.NAMES} <= families.keys() | {"cv_rejected"}
+    samples = {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families.values() for s in f.samples}
+    assert samples["cv_task_total", (("state", "succeeded"),)] >= 1
+    assert samples["cv_audio_seconds_total", (("door", "file"),)] >= 2.0
+    assert samples["cv_upload_bytes_total", ()] >= len(wav(2.0))
+    route = ("route", "/v1/audio/{session_id}/{seq}")
+    assert samples["cv_request_total", (("method", "PUT"), route, ("status", "202"))] >= 1
+    assert session_id not in text  # labels are templates, never ids
+    assert task_id not in text
+
+
+def test_routes_and_methods_that_are_not_there(alice: httpx2.Client) -> None:
+    assert code_of(alice.get("/v1/nothing")) == (404, "not_found")
+    answer = alice.post("/v1/tasks")
+    assert code_of(answer) == (405, "method_not_allowed")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_the_description_has_every_route_and_problem(alice: httpx2.Client) -> None:
+    described = alice.get("/openapi.json").json()
+    assert {
+        "/v1/audio", "/v1/audio/{session_id}", "/v1/audio/{session_id}/{seq}", "/v1/task/{task_id}",
+        "/v1/task/{task_id}/events", "/v1/task/{task_id}/transcript", "/v1/task/{task_id}/audio",
+        "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/health", "/readyz", "/metrics",
+    } == described["paths"].keys()  # fmt: skip
+    assert "Problem" in described["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(described)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/main.js", "/page/base.css", "/openapi.json", "/health"])
+def test_the_page_comes_with_its_headers(server: Server, path: str) -> None:
+    answer = httpx2.get(server.url + path)
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert len(answer.headers["x-trace-id"]) == 32
+
+
+def test_a_log_line_a_request_without_secrets(server: Server, alice: httpx2.Client) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    alice.get("/v1/tasks", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    mine = [line for line in lines if line.get("trace_id") == trace]
+    assert [line["action"] for line in mine] == ["http.request"]
+    assert mine[0]["user_id"] == "alice"
+    assert mine[0]["tenant"] == "default"
+    assert {"ts", "level", "cost_ms", "route", "status"} <= mine[0].keys()
+    assert alice.headers["authorization"].split()[1] not in server.log()
+    assert server.secret not in server.log()
