@@ -87,6 +87,22 @@ async def test_a_folder_that_another_process_made_is_synced_too(tmp_path: Path) 
         assert [kind for kind, _ in log.lines] == ["file", upload, os.path.dirname(upload)]
 
 
+async def test_a_listing_tells_only_what_its_sync_covered(tmp_path: Path) -> None:
+    """A part that another process links while the folder is being synced may not be durable when we answer."""
+    root = tmp_path / "s"
+
+    def intruding(fd: int) -> None:
+        target = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if target.name == "u1":
+            (target / "000000007").write_bytes(b"h")
+
+    async with DiskStore(root, durability="disk", min_free_bytes=0, fsync=intruding) as store:
+        assert await put(store, "u1", 0, b"a") == Listing({0: 1})
+        folder_of(root, "u1").joinpath("000000007").unlink()
+        assert await store.parts.list("u1") == Listing({0: 1})
+        assert await store.parts.list("u1") == Listing({0: 1, 7: 1})
+
+
 async def test_process_never_syncs(tmp_path: Path) -> None:
     log = SyncLog(tmp_path / "s")
     async with DiskStore(tmp_path / "s", durability="process", min_free_bytes=0, fsync=log) as store:

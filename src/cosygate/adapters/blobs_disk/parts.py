@@ -93,7 +93,7 @@ class DiskParts:
                     raise errors.PartConflict(f"seq {seq} holds other bytes already", seq=seq)
                 if marking and not stored and marking.link(place.last()):
                     known.mark = mark
-            body.discard()
+            body.discard()  # here, so that closing it costs no second hop
             return self._durable_listing(place)
         except FileNotFoundError:  # erased under our hands
             self._listings.forget(upload_id)
