@@ -19,10 +19,12 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from cosygate import errors
 from cosygate.adapters.decoder_pcm import PcmDecoder
 from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
+from cosygate.kit.clock import SystemClock
 from cosygate.model.audio import AudioLimits, Container, sniff
 from cosygate.ports.decoder import DecodeRequest, Decoding
 from tests.support import media
@@ -350,6 +352,33 @@ async def test_a_dead_server_is_replaced() -> None:
         results = await asyncio.gather(*(decode(decoder, media.tone_wav(1.0)) for _ in range(3)))
         assert [len(pcm) for _, pcm in results] == [32_000] * 3
         assert newest_server().pid != server.pid
+
+
+async def test_a_server_that_does_not_start_is_unavailable_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho 'ImportError: no av here' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+    class Patience(SystemClock):
+        def __init__(self) -> None:
+            self.slept: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+
+    clock, before = Patience(), {p.pid for p in servers()}
+    decoder = SandboxDecoder(clock=clock)
+    with capture_logs() as lines, pytest.raises(errors.Unavailable):
+        await decode(decoder, media.tone_wav())
+    failures = [line for line in lines if line["event"] == "decoder.server_failed"]
+    assert len(failures) == 3
+    assert all("ImportError: no av here" in line["error"] for line in failures)
+    assert len(clock.slept) == 2
+    await decoder.close()
+    assert {p.pid for p in servers()} == before
 
 
 async def test_closing_leaves_no_process() -> None:

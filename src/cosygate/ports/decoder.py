@@ -37,4 +37,4 @@ class Decoder(Protocol):
 
         Raises MediaUndecodable (not audio after all, or nothing decodable in it), MediaNoAudio, MediaLimits (rate,
         channels, streams), MediaTooLong (after the allowed seconds of PCM), DecoderDied (crash, out of memory),
-        DecoderTimeout, SandboxMissing."""
+        DecoderTimeout, SandboxMissing, Unavailable (the decoder cannot be started: costs the recording nothing)."""

@@ -157,7 +157,8 @@ class _SandboxDecoding:
         while True:
             kind, body = await self._frames.next()
             if kind is Kind.DONE:
-                if bad := checked_json(body).get("bad_packets"):
+                bad = checked_json(body).get("bad_packets")
+                if isinstance(bad, int) and bad:
                     logger().info("decoder.packets_skipped", count=bad)
                 return
             if kind is not Kind.PCM or not body or len(body) % 2:

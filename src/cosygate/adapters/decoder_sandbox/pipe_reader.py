@@ -116,7 +116,7 @@ def checked_json(body: bytes) -> dict[str, Any]:
 
 
 def _printable(text: object, length: int) -> str:
-    return "".join(c for c in str(text) if c.isascii() and c.isprintable())[:length]
+    return "".join(c for c in text if c.isascii() and c.isprintable())[:length] if isinstance(text, str) else ""
 
 
 def _checked_info(told: dict[str, Any], request: DecodeRequest) -> MediaInfo:

@@ -53,8 +53,9 @@ class ServerLink:
         module = "cosygate.adapters.decoder_sandbox.forkserver"
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(cpu_s), str(memory_bytes)]
         try:
-            process = await asyncio.to_thread(_spawn, command, theirs.fileno())
-        except BaseException:
+            # Not in a thread: it takes a millisecond, as in asyncio itself, and cannot be cancelled half done.
+            process = _spawn(command, theirs.fileno())
+        except OSError:
             ours.close()
             raise
         finally:
@@ -63,9 +64,15 @@ class ServerLink:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 link.layers = await link._ready
-        except BaseException as error:
+        except (ServerGone, TimeoutError):
+            process.kill()
+            _, said = await asyncio.to_thread(process.communicate)
             await link.close()
-            raise ServerGone("the fork-server does not start") from error
+            last = said.decode(errors="replace").strip().rpartition("\n")[2]
+            raise ServerGone(f"the fork-server does not start: {last or 'it said nothing'}") from None
+        except BaseException:
+            await link.close()
+            raise
         return link
 
     async def begin(self, recording: int, pipe: int, task: dict[str, Any]) -> Child:
@@ -91,6 +98,8 @@ class ServerLink:
         self._lost()
         self._control.close()
         self._process.kill()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
         await asyncio.to_thread(self._process.wait)
 
     async def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
@@ -142,7 +151,7 @@ def _resolve(future: asyncio.Future[int | None], status: int | None) -> None:
 
 
 def _spawn(command: list[str], control: int) -> subprocess.Popen[bytes]:
-    null = subprocess.DEVNULL
+    null = subprocess.DEVNULL  # a server that came up writes nothing to its stderr either
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, pass_fds=(control,), env=_ENVIRONMENT, cwd="/", stdin=null, stdout=null, stderr=null
+        command, pass_fds=(control,), env=_ENVIRONMENT, cwd="/", stdin=null, stdout=null, stderr=subprocess.PIPE
     )
