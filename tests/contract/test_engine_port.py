@@ -265,7 +265,7 @@ async def test_audio_is_read_no_faster_than_it_is_recognised(own_engine: GrpcEng
                 async for _ in events:
                     pass
         await engine.close()
-    assert taken <= 20 * 32_000, "more than 20 s of audio went into an engine that takes none"
+    assert taken <= 12 * 32_000, "more than 12 s of audio went into an engine that takes none"
 
 
 async def test_audio_that_comes_slowly_is_no_hang_of_the_engine(engine: GrpcEngine) -> None:
