@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -58,6 +59,7 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
         server = _Server(_config(settings, house))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.serves.wait()
+        _calm_collector()
         house.readiness.started = True
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -67,6 +69,14 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
         server.should_exit = True
         await asyncio.gather(serving, runner.stop(settings.drain_s))
     _log.info("gateway.stopped")
+
+
+def _calm_collector() -> None:
+    """The modules and routes that exist by now stay for good, and a request leaves no cycles behind: looking for them
+    at the usual pace cost 8 % of a chunk's CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
