@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jwt
@@ -32,17 +32,16 @@ def cosygate(*arguments: str, **settings: str) -> subprocess.CompletedProcess[st
 
 
 def test_help_answers_within_the_promised_time() -> None:
-    """The best of several: the promise is about the program, not about what else this machine does."""
-    best = 60.0
-    for _ in range(8):
-        started = time.perf_counter()
+    """CPU seconds, the best of several: it waits for nothing, so on a machine that is not busy that is the time."""
+    spent = []
+    while len(spent) < 6 and min(spent, default=1.0) >= HELP_S:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         answer = cosygate("--help")
-        best = min(best, time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert answer.returncode == 0
         assert "transcribe" in answer.stdout
-        if best < HELP_S:
-            break
-    assert best < HELP_S
+    assert min(spent) < HELP_S
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -263,25 +265,30 @@ def test_an_empty_file_is_one_empty_part_for_the_server_to_judge(door: Door, wai
 
 def test_an_interrupt_leaves_at_once_and_the_next_run_continues(door: Door) -> None:
     """Ctrl-C during a long backoff: the waiting senders end, and nothing is lost."""
-    sleeping = threading.Event()
 
     def wait(stop: threading.Event, seconds: float) -> None:
-        sleeping.set()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         stop.wait(60)
 
-    def stuck(request: Request) -> Answer | None:
-        return problem(503, "draining") if request.path.endswith("/5") else None
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    def interrupt(sent: int, total: int) -> None:
-        if sent and sleeping.is_set():
-            raise KeyboardInterrupt
-
-    door.fault = stuck
-    with serving(door.answer) as url, Client(url, "t", retries=Retries(wait=wait)) as client:
-        with pytest.raises(KeyboardInterrupt):
-            client.upload(io.BytesIO(DATA), chunk_bytes=500, connections=2, on_progress=interrupt)
-        door.fault = lambda request: None
-        client.upload(io.BytesIO(DATA), chunk_bytes=500)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    door.fault = lambda request: problem(503, "draining") if request.path.endswith("/5") else None
+    try:
+        with serving(door.answer) as url, Client(url, "t", retries=Retries(wait=wait)) as client:
+            started = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                client.upload(io.BytesIO(DATA), chunk_bytes=500, connections=2)
+            assert time.monotonic() - started < 20
+            senders = [t for t in threading.enumerate() if t.name.startswith("cosygate-send")]
+            for thread in senders:
+                thread.join(10)
+            assert not any(thread.is_alive() for thread in senders)
+            door.fault = lambda request: None
+            client.upload(io.BytesIO(DATA), chunk_bytes=500)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     [session] = door.parts
     assert door.recording(session) == DATA
 

@@ -82,5 +82,5 @@ class Parts:
     def identity(self, options: Mapping[str, str]) -> str:
         """A session_id that only the same bytes, cut the same way and asked for with the same options share, whatever
         the file is called and wherever it lies: so who repeats an interrupted upload finds it again."""
-        asked = json.dumps([self.chunk_bytes, sorted(options.items())])
-        return "sha256-" + hashlib.sha256(b"".join(self.digests) + asked.encode()).hexdigest()[:48]
+        asked = json.dumps(sorted(options.items())).encode()
+        return "sha256-" + hashlib.sha256(b"".join(self.digests) + asked).hexdigest()[:48]
