@@ -24,7 +24,7 @@ from cosygate.api.system import MetricsDoor
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Ingest
-from cosygate.flows.readiness import Readiness
+from cosygate.flows.readiness import Readiness, measure
 from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
 from cosygate.kit import metrics
@@ -152,7 +152,6 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
         housekeeping = Housekeeping(
             uploads=records.uploads,
             jobs=records.jobs,
-            health=records.health,
             parts=store.parts,
             results=store.results,
             survey=store.survey,
@@ -165,6 +164,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
             tasks=tasks,
             engines=engines,
             readiness=readiness,
+            measure=lambda: measure(records.health, engines),
             callers=JwtCallers(secret, clock, audience=settings.jwt_audience, issuer=settings.jwt_issuer),
             tickets=HmacTickets(secret, clock),
             randomness=randomness,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class Doors:
     tasks: Tasks
     engines: EngineRoom
     readiness: Readiness
+    measure: Callable[[], Awaitable[None]]
     callers: Callers
     tickets: Tickets
     randomness: Randomness
@@ -64,7 +66,9 @@ def build(doors: Doors) -> ASGIApp:
     chunks = article.ArticleDoor(doors.ingest, doors.callers, doors.pace)
     app.include_router(article.router(chunks))
     app.include_router(tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
-    app.include_router(system.router(doors.engines, doors.callers, doors.readiness, doors.metrics_door, doors.version))
+    app.include_router(
+        system.router(doors.engines, doors.callers, doors.readiness, doors.measure, doors.metrics_door, doors.version)
+    )
     app.include_router(pages.router())
     app.mount("/page", pages.files())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

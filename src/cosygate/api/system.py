@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -70,7 +71,15 @@ class MetricsDoor:
         return any(address in network for network in (*_LOOPBACK, *self.allow))
 
 
-def router(engines: EngineRoom, callers: Callers, readiness: Readiness, door: MetricsDoor, version: str) -> APIRouter:
+def router(
+    engines: EngineRoom,
+    callers: Callers,
+    readiness: Readiness,
+    measure: Callable[[], Awaitable[None]],
+    door: MetricsDoor,
+    version: str,
+) -> APIRouter:
+    """`measure` sets the gauges that a scrape asks for."""
     routes = APIRouter(tags=["System"])
 
     @routes.get("/health")
@@ -90,6 +99,7 @@ def router(engines: EngineRoom, callers: Callers, readiness: Readiness, door: Me
         """Prometheus metrics. Open to loopback and `metrics_allow`; others need a token with the scope admin."""
         if not door.open_to(request.client.host if request.client else None):
             await identify(request, callers, Scope.ADMIN)
+        await measure()
         return Response(
             await asyncio.to_thread(metrics.exposition), media_type="text/plain; version=0.0.4; charset=utf-8"
         )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from cosygate import errors
 from cosygate.flows.ingest import speaks
-from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.options import TranscribeOptions
@@ -42,8 +41,6 @@ class EngineRoom:
         for desk in self._desks:
             if force or not desk.up or now - desk.heard_at > _FRESH_S:
                 await self._ask(desk)
-        metrics.engine_slots.labels("busy").set(sum(d.calls for d in self._desks))
-        metrics.engine_slots.labels("total").set(self.slots())
 
     async def _ask(self, desk: _Desk) -> None:
         try:
@@ -64,6 +61,10 @@ class EngineRoom:
 
     def slots(self) -> int:
         return sum(d.info.slots for d in self._desks if d.info and d.up)
+
+    def busy(self) -> int:
+        """Slots taken by anybody's calls, as the engines last said."""
+        return sum(d.info.busy for d in self._desks if d.info and d.up)
 
     @asynccontextmanager
     async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from cosygate import errors
 from cosygate.flows.ingest import Ingest
-from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.job import Requeue
 from cosygate.model.upload import UploadState
 from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
 from cosygate.ports.queue import Queue
-from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, RecordsHealth, UploadRecords
+from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, UploadRecords
 
 _log = logger()
 _BATCH = 200
@@ -75,7 +74,6 @@ async def relay(outbox: Outbox, queue: Queue) -> int:
 class Housekeeping:
     uploads: UploadRecords
     jobs: JobRecords
-    health: RecordsHealth
     parts: PartStore
     results: ResultStore
     survey: StoreSurvey
@@ -88,8 +86,6 @@ class Housekeeping:
         await self.expire_uploads()
         await self.erase_old_tasks()
         await self.sweep_orphans()
-        counts = await self.health.counts()
-        metrics.engine_queue.set(counts.get("queued", 0))
 
     async def expire_uploads(self) -> None:
         """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""

@@ -1,8 +1,15 @@
-"""Whether this process can take work, and if not, why. Never an engine's fault: uploads are kept until one is back."""
+"""Whether this process can take work, and if not, why; and how much work there is.
+
+Never an engine's fault: uploads are taken and kept until one is back.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cosygate import errors
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.ports.blobs import StoreSurvey
 from cosygate.ports.records import RecordsHealth
@@ -39,3 +46,13 @@ class Readiness:
         except errors.StorageFull:
             found.append("storage")
         return found
+
+
+async def measure(health: RecordsHealth, engines: EngineRoom) -> None:
+    """Sets the gauges that tell of this moment; asked when somebody looks. What cannot be had keeps its last value."""
+    with suppress(errors.Unavailable):  # the scrape still tells everything else, and /readyz tells of the database
+        counts = await health.counts()
+        metrics.engine_queue.set(counts.get("queued", 0))
+    await engines.refresh(force=True)
+    metrics.engine_slots.labels("busy").set(engines.busy())
+    metrics.engine_slots.labels("total").set(engines.slots())

@@ -26,6 +26,7 @@ class EngineInfo:
     name: str  # of the recogniser family: moonshine, command, scripted
     version: str
     slots: int  # calls at once
+    busy: int  # slots taken when it was asked
     models: tuple[ModelInfo, ...]  # the first is the default
 
 

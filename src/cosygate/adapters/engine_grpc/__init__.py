@@ -66,7 +66,7 @@ class GrpcEngine:
             )
             for model in told.models
         )
-        return EngineInfo(name=told.name, version=told.version, slots=told.slots, models=models)
+        return EngineInfo(name=told.name, version=told.version, slots=told.slots, busy=told.slots_busy, models=models)
 
     async def recognise(
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float
