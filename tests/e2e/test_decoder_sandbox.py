@@ -325,6 +325,7 @@ async def test_cpu_time_is_bounded() -> None:
 async def test_leaving_kills_the_child_at_once(sandbox: SandboxDecoder) -> None:
     async with opened(sandbox, LONG):
         child = only_child(newest_server())
+        child.suspend()  # a child that writes no more does not notice that its pipe is closed
     assert not child.is_running()
 
     async def waits() -> None:

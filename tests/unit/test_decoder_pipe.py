@@ -61,8 +61,6 @@ async def test_frames_come_as_they_were_written() -> None:
 
 
 LIES = {
-    "a frame beyond the bound": HEADER.pack(Kind.PCM, MAX_BODY + 1),
-    "4 GiB": HEADER.pack(Kind.PCM, 0xFFFFFFFF),
     "an unknown kind": frame(9, b""),
     "samples before the information": frame(Kind.PCM, bytes(2)),
     "no JSON": frame(Kind.INFO, b"\xff{"),
@@ -84,6 +82,38 @@ async def test_a_lie_is_a_dead_decoder(name: str) -> None:
     async with child(LIES[name]) as reader:
         with pytest.raises(errors.DecoderDied):
             await reader.info(REQUEST)
+
+
+SAMPLES = frame(Kind.PCM, bytes(1_000))
+DONE = told(Kind.DONE, {"bad_packets": 0})
+
+
+async def test_samples_come_until_done() -> None:
+    async with child(SAMPLES * 3 + DONE) as reader:
+        assert [len(piece) async for piece in reader.pcm(1.0)] == [1_000] * 3
+
+
+@pytest.mark.parametrize("lie", [frame(Kind.PCM, b""), frame(Kind.PCM, b"\x01"), told(Kind.INFO, INFO), SAMPLES[:-1]])
+async def test_a_lie_among_the_samples_is_a_dead_decoder(lie: bytes) -> None:
+    async with child(SAMPLES + lie) as reader:
+        with pytest.raises(errors.DecoderDied):
+            [piece async for piece in reader.pcm(1.0)]
+
+
+async def test_a_child_that_goes_on_beyond_the_allowed_seconds_is_not_heard() -> None:
+    heard = 0
+    async with child(SAMPLES * 33 + DONE) as reader:
+        with pytest.raises(errors.MediaTooLong):
+            async for piece in reader.pcm(1.0):
+                heard += len(piece)
+    assert heard == 32_000
+
+
+@pytest.mark.parametrize("length", [MAX_BODY + 1, 0xFFFFFFFF])
+async def test_a_frame_beyond_the_bound_is_not_waited_for(length: int) -> None:
+    async with child(HEADER.pack(Kind.PCM, length), hold=True) as reader:
+        with pytest.raises(errors.DecoderDied):
+            await reader.next()
 
 
 @pytest.mark.parametrize("duration", [None, -1, 0, "long", float("inf"), float("nan"), 10**400])

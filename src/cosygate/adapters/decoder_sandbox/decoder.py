@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cosygate import errors
-from cosygate.adapters.decoder_sandbox.frames import Kind
-from cosygate.adapters.decoder_sandbox.pipe_reader import FrameReader, checked_json, protocol_broken
+from cosygate.adapters.decoder_sandbox.pipe_reader import FrameReader
 from cosygate.adapters.decoder_sandbox.server_link import ServerGone, ServerLink
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.kit.logs import logger
-from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
+from cosygate.model.audio import Container, MediaInfo
 from cosygate.ports.decoder import DecodeRequest, Decoding
 
 _START_TRIES = 3
@@ -111,7 +110,7 @@ class SandboxDecoder:
                 os.close(writer)
             frames = FrameReader(reader, child.ended, self._idle_s)
             try:
-                yield _SandboxDecoding(frames, await frames.info(request), request.limits)
+                yield _SandboxDecoding(await frames.info(request), frames, request.limits.seconds)
             finally:
                 frames.close()
                 await link.end(child)
@@ -146,24 +145,11 @@ def _task(request: DecodeRequest) -> dict[str, Any]:
     return {"container": request.container, "channel": request.channel, "limits": asdict(request.limits)}
 
 
+@dataclass(frozen=True, slots=True)
 class _SandboxDecoding:
-    def __init__(self, frames: FrameReader, info: MediaInfo, limits: AudioLimits) -> None:
-        self._frames = frames
-        self._limits = limits
-        self.info = info
+    info: MediaInfo
+    _frames: FrameReader
+    _seconds: float
 
-    async def pcm(self) -> AsyncIterator[bytes]:
-        left = int(self._limits.seconds * PCM_RATE) * 2
-        while True:
-            kind, body = await self._frames.next()
-            if kind is Kind.DONE:
-                bad = checked_json(body).get("bad_packets")
-                if isinstance(bad, int) and bad:
-                    logger().info("decoder.packets_skipped", count=bad)
-                return
-            if kind is not Kind.PCM or not body or len(body) % 2:
-                raise protocol_broken()
-            left -= len(body)
-            if left < 0:
-                raise errors.MediaTooLong(f"the recording is longer than {self._limits.seconds:g} s")
-            yield body
+    def pcm(self) -> AsyncIterator[bytes]:
+        return self._frames.pcm(self._seconds)

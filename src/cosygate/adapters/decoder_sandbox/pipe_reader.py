@@ -7,11 +7,13 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 from cosygate import errors
 from cosygate.adapters.decoder_sandbox.frames import HEADER, MAX_BODY, Kind
-from cosygate.model.audio import MediaInfo
+from cosygate.kit.logs import logger
+from cosygate.model.audio import PCM_RATE, MediaInfo
 from cosygate.ports.decoder import DecodeRequest
 
 _LONGEST_S = 1e9  # of a container's claim; NaN and infinity are no claim either
@@ -47,17 +49,34 @@ class FrameReader:
     async def info(self, request: DecodeRequest) -> MediaInfo:
         kind, body = await self.next()
         if kind is not Kind.INFO:
-            raise protocol_broken()
-        return _checked_info(checked_json(body), request)
+            raise _broken()
+        return _checked_info(_json(body), request)
+
+    async def pcm(self, seconds: float) -> AsyncIterator[bytes]:
+        """After `info`: the samples, at most `seconds` of them whatever the child says."""
+        left = int(seconds * PCM_RATE) * 2
+        while True:
+            kind, body = await self.next()
+            if kind is Kind.DONE:
+                bad = _json(body).get("bad_packets")
+                if isinstance(bad, int) and bad:
+                    logger().info("decoder.packets_skipped", count=bad)
+                return
+            if kind is not Kind.PCM or not body or len(body) % 2:
+                raise _broken()
+            left -= len(body)
+            if left < 0:
+                raise errors.MediaTooLong(f"the recording is longer than {seconds:g} s")
+            yield body
 
     async def next(self) -> tuple[Kind, bytes]:
         """Raises what the child's ERROR frame says, or what its end without one means."""
         number, length = HEADER.unpack(await self._exactly(HEADER.size))
         if length > MAX_BODY or number not in tuple(Kind):
-            raise protocol_broken()
+            raise _broken()
         kind, body = Kind(number), await self._exactly(length)
         if kind is Kind.ERROR:
-            told = checked_json(body)
+            told = _json(body)
             error = _TOLD.get(str(told.get("code")), errors.DecoderDied)
             raise error(_printable(told.get("detail"), 200))
         return kind, body
@@ -101,17 +120,17 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def protocol_broken() -> errors.DecoderDied:
+def _broken() -> errors.DecoderDied:
     return errors.DecoderDied("the decoder broke its protocol")
 
 
-def checked_json(body: bytes) -> dict[str, Any]:
+def _json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise protocol_broken() from None
+        raise _broken() from None
     if not isinstance(value, dict):
-        raise protocol_broken()
+        raise _broken()
     return value
 
 
@@ -122,9 +141,9 @@ def _printable(text: object, length: int) -> str:
 def _checked_info(told: dict[str, Any], request: DecodeRequest) -> MediaInfo:
     limits, rate, channels, duration = request.limits, told.get("rate"), told.get("channels"), told.get("duration")
     if not (isinstance(rate, int) and limits.min_rate <= rate <= limits.max_rate):
-        raise protocol_broken()
+        raise _broken()
     if not (isinstance(channels, int) and 1 <= channels <= limits.channels):
-        raise protocol_broken()
+        raise _broken()
     if not (isinstance(duration, int | float) and 0 < duration < _LONGEST_S):
         duration = None
     return MediaInfo(request.container, _printable(told.get("codec"), 64), rate, channels, duration)
