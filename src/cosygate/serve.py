@@ -28,6 +28,7 @@ from cosygate.settings import Settings
 _log = logs.logger()
 _ENGINE_HEAD_START_S = 4.0  # how long "ready" waits for engines; uploads are taken and kept without one, too
 _SOCKET_PATH_MAX = 100  # bytes; sun_path holds 108 (unix(7))
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder is made exclusively, for its owner alone
 _LINK_TTL_S = 12 * 3600.0  # how long the terminal's sign-in link is good
 CANNOT_START = 1
 
@@ -66,7 +67,9 @@ class _Serve:
                 stack.callback(sock.close)
             run_dir = _run_dir(settings.data_dir)
             stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
-            environment = settings_module.to_environment(settings) | _metrics_environment(settings.data_dir)
+            metrics_dir = _metrics_dir(settings.data_dir)
+            stack.callback(shutil.rmtree, metrics_dir, ignore_errors=True)
+            environment = settings_module.to_environment(settings) | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
             addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
             engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
             gateways = [self._gateway(i, sock, addresses, environment) for i, sock in enumerate(sockets)]
@@ -215,9 +218,14 @@ def _run_dir(data_dir: Path) -> Path:
     return run_dir
 
 
-def _metrics_environment(data_dir: Path) -> dict[str, str]:
-    """An empty folder in which the gateways' metrics add up (prometheus-client's multiprocess mode)."""
-    folder = data_dir / "metrics"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+def _metrics_dir(data_dir: Path) -> Path:
+    """An empty folder in which the gateways' metrics add up (prometheus-client's multiprocess mode). In memory, because
+    the files are mapped: a page for which a full disk has no room would end the process that touches it (SIGBUS)."""
+    place = data_dir.stat()
+    folder = _IN_MEMORY / f"cosygate-{os.getuid()}-{place.st_dev:x}-{place.st_ino:x}"
+    shutil.rmtree(folder, ignore_errors=True)  # left by a server that was killed
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:  # there is no such place here, or the name is somebody else's
+        return Path(tempfile.mkdtemp(prefix="cosygate-"))
+    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,8 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self._reap()
+        place = self.data_dir.stat()  # what a killed server cannot remove, its next life would (serve.py, _metrics_dir)
+        shutil.rmtree(f"/dev/shm/cosygate-{os.getuid()}-{place.st_dev:x}-{place.st_ino:x}", ignore_errors=True)
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM, as an operator does; returns the exit status."""

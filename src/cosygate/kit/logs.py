@@ -5,11 +5,12 @@ Never audio, transcript text, a token or a secret. The context (trace_id and cal
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -38,16 +39,34 @@ def _shared() -> list[structlog.types.Processor]:
     ]
 
 
+class _Lossy(io.TextIOBase):
+    """A stream that may be full or gone (a log file on a full disk, a closed pipe): then the line is lost, and the work
+    that it tells of goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure(level: str = "info") -> None:
     """Once per process, before the first line. Lines of libraries that use `logging` get the same shape."""
     shared = _shared()
+    stream = cast("TextIO", _Lossy(sys.stderr))
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_dump)],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
