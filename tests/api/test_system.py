@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import httpx2
@@ -76,6 +77,9 @@ def test_the_page_comes_with_its_headers(server: Server, path: str) -> None:
 def test_a_log_line_a_request_without_secrets(server: Server, alice: httpx2.Client) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     alice.get("/v1/tasks", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    deadline = time.monotonic() + 5  # the line is written after the answer
+    while trace not in server.log() and time.monotonic() < deadline:
+        time.sleep(0.02)
     lines = [json.loads(line) for line in server.log().splitlines()]
     mine = [line for line in lines if line.get("trace_id") == trace]
     assert [line["action"] for line in mine] == ["http.request"]
