@@ -1,0 +1,246 @@
+"""Writes docs/settings.md, docs/errors.md and docs/metrics.md from the code, so that they cannot drift.
+
+`python scripts/write_reference.py` writes them; tests/docs/test_reference.py fails while they are not what this writes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from cosygate import errors
+from cosygate.api import problems
+from cosygate.kit import metrics
+from cosygate.settings import Settings
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+_NOTE = "<!-- Written by scripts/write_reference.py: change the code, then run it. -->\n"
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body]) + "\n"
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+_SETTINGS = """# Settings
+
+Every setting is an environment variable. Those with an option in [cli.md](cli.md) may be given there, too; the option
+wins. An empty variable counts as not set. A wrong value ends the command with status 2 and a line that names the
+variable, never its value. `serve` hands the settings on to the processes that it starts, and nothing reads them later:
+change one and restart.
+"""
+
+
+def settings_page() -> str:
+    parts = [_SETTINGS]
+    for title, names in _sections():
+        rows = [(f"`COSYGATE_{n.upper()}`", *_setting(n, Settings.model_fields[n])) for n in names]
+        parts.append(f"## {title}\n\n{table(('variable', 'default', 'may be', 'meaning'), *rows)}")
+    return _page(parts)
+
+
+def _sections() -> Iterator[tuple[str, list[str]]]:
+    """The comments between the fields are the headings."""
+    title, names = "", list[str]()
+    for line in inspect.getsource(Settings).splitlines():
+        if heading := re.fullmatch(r"    # ([a-z ]+)(?: \(.*\))?", line):
+            if names:
+                yield title, names
+            title, names = heading[1].capitalize(), []
+        elif (field := re.match(r"    (\w+): ", line)) and field[1] in Settings.model_fields:
+            names.append(field[1])
+    yield title, names
+
+
+def _setting(name: str, field: FieldInfo) -> tuple[str, str, str]:
+    default = field.default
+    if default is PydanticUndefined:  # made by a factory, which looks at the environment
+        shown = "`$XDG_DATA_HOME/cosygate`, else `~/.local/share/cosygate`"
+    elif default is None or default == "":
+        shown = "none"
+    else:
+        shown = _value(name, default)
+    return shown, _domain(name, field), str(field.description)
+
+
+def _value(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+            if value and value % size == 0:
+                return f"`{value}` ({value // size} {unit})"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _domain(name: str, field: FieldInfo) -> str:
+    kinds = typing.get_args(field.annotation)
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return ", ".join(f"`{kind}`" for kind in kinds)
+    kind = next((k for k in kinds if k is not types.NoneType), field.annotation)
+    bounds = {sign: getattr(m, key) for m in field.metadata for key, sign in _SIGNS.items() if hasattr(m, key)}
+    what = {int: "integer", float: "number", str: "text", Path: "path"}[kind]
+    return " ".join([what, *(f"{sign} {_value(name, bound)}" for sign, bound in bounds.items())])
+
+
+_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+_ERRORS = """# Errors
+
+Every error is an `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `trace_id`.
+Some have more members: `retry_after` (seconds, as the header `Retry-After`) wherever trying again may help, and
+`option`, `seq`, `last_seq`, `limit`, `scope` or `state`, which say what was wrong. `code` is stable: branch on it, not
+on the text. `trace_id` is also in the response's `X-Trace-Id` and in every log line of the request.
+
+```json
+{"type": "/docs#task_not_found", "title": "There is no such task", "status": 404,
+ "detail": "There is no such task", "code": "task_not_found", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+```
+
+*Again* says whether the same request may succeed later. The close code is for WebSockets, of which there are none yet.
+A task that ends as `failed` carries a `code` of the second table in its `error`, without a status.
+"""
+
+_FAMILY = "Heads its family: nothing answers with it alone."
+_LOGGED = "Not an answer: why a task was queued again, in the log (`task.requeued`)."
+# What somebody who got it should do.
+ADVICE = {
+    "internal": "Report it with the `trace_id`; the log has the stack under it.",
+    "invalid_request": "Correct what `detail` names.",
+    "body_malformed": "Send `multipart/form-data` with a boundary and one file field named `chunk`.",
+    "session_id_invalid": "Use 1-128 of `A-Z a-z 0-9 . _ -`, not starting with a dot.",
+    "seq_invalid": "Use a decimal number from 0, at most nine digits.",
+    "option_invalid": "Correct the option that `option` names, or send it with the chunk that has `is_last=1`.",
+    "option_unsupported": "Leave out the option that `option` names; `GET /v1/models` says what engines can.",
+    "digest_invalid": "Send `Content-Digest: sha-256=:base64:` or `sha-512=:base64:`, or none.",
+    "digest_mismatch": "Send the chunk again: its bytes changed on the way, or the digest is of something else.",
+    "recording_empty": "Send at least one byte; abort the upload to use the `session_id` again.",
+    "range_not_satisfiable": "Ask for a range within the bytes that `detail` names.",
+    "token_missing": "Send `Authorization: Bearer TOKEN`.",
+    "token_invalid": "Get a new token: signature, claims or shape are wrong.",
+    "token_expired": "Get a new token.",
+    "scope_missing": "Get a token with the scope that `scope` names.",
+    "not_found": "Correct the path.",
+    "task_not_found": "Nothing: it never was, was deleted or retired, or is someone else's.",
+    "upload_not_found": "Begin it again: it never was, was aborted or expired, or is someone else's.",
+    "audio_gone": "Nothing: the recording was erased.",
+    "conflict": _FAMILY,
+    "part_conflict": "Do not mix two recordings under one `session_id`; abort it or use another.",
+    "last_conflict": "Agree on which chunk is last; abort the upload and begin again.",
+    "upload_closed": "To give the recording up, delete its task; to send another, use another `session_id`.",
+    "task_unfinished": "Wait until the task has succeeded; a failed or cancelled one never gets a transcript.",
+    "too_large": _FAMILY,
+    "chunk_too_large": "Use chunks of at most `limit` bytes.",
+    "recording_too_large": "Split the recording; abort this upload.",
+    "too_many_parts": "Use larger chunks: `seq` stays below `limit`.",
+    "media_unsupported": "Send audio in a format of [decoder.md](decoder.md), or name raw PCM by `audio_format`.",
+    "media_invalid": "Reserved: nothing answers with it yet.",
+    "sandbox_missing": "Send WAV or PCM; the operator runs `cosygate doctor`.",
+    "rate_limited": _FAMILY,
+    "too_many_uploads": "Finish or abort uploads that are open.",
+    "body_stalled": "Send the chunk again, in smaller chunks on a slow line.",
+    "unavailable": "Try again after `retry_after` seconds.",
+    "database_busy": "Try again; nothing was changed.",
+    "engine_unavailable": _LOGGED,
+    "engine_busy": _LOGGED,
+    "draining": _LOGGED,
+    "storage_full": "Try again later; the operator makes room, or raises `COSYGATE_STORE_MAX_BYTES`.",
+    "recording_failed": _FAMILY,
+    "media_undecodable": "Check that the file plays; convert it to WAV or FLAC.",
+    "media_no_audio": "Send a recording that has an audio stream.",
+    "media_too_long": "Split it, or raise `COSYGATE_RECORDING_MAX_S`.",
+    "media_limits": "Convert it within the limits of [decoder.md](decoder.md).",
+    "engine_refused": "See `detail`: the engine says what it cannot do.",
+    "decoder_died": "Convert it to WAV; keep the file if you want to report it. It was tried three times.",
+    "decoder_timeout": "Convert it to WAV, or raise `COSYGATE_DECODER_CPU_S`. It was tried three times.",
+    "engine_failed": "The engine's log says why. It was tried three times.",
+    "lost_too_often": "Send it again; the operator looks for workers that die or hang.",
+    "method_not_allowed": "Use a method that `Allow` names.",
+    "bad_request": "Correct the request.",
+}
+
+
+def errors_page() -> str:
+    assert problems.PROBLEM  # importing it declares its two errors
+    known = errors.all_errors()
+    failed = [e for e in known if issubclass(e, errors.RecordingFailed)]
+    head = ("code", "status", "close", "again", "title", "what to do")
+    parts = [_ERRORS]
+    for title, classes in (("Answers", [e for e in known if e not in failed]), ("How tasks fail", failed)):
+        parts.append(f"## {title}\n\n{table(head, *(_error(e) for e in sorted(classes, key=_order)))}")
+    parts.append(
+        "A task can also fail with `audio_gone` (its recording was erased before it was recognised) or, after three "
+        "attempts, `internal`.\n"
+    )
+    return _page(parts)
+
+
+def _order(error: type[errors.CosyGateError]) -> tuple[int, str]:
+    return error.status, error.code
+
+
+def _error(error: type[errors.CosyGateError]) -> tuple[str, ...]:
+    again = "yes" if error.retryable else ""
+    return f"`{error.code}`", str(error.status), str(error.close_code), again, error.title, ADVICE[error.code]
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+_METRICS = """# Metrics
+
+`GET /metrics` answers in the Prometheus text format, for all gateway processes of one `serve` together. It is open to
+loopback and to `COSYGATE_METRICS_ALLOW`; from elsewhere it takes a token with the scope `admin`. Behind a proxy on the
+same machine every request comes from loopback: do not pass `/metrics` on.
+"""
+_METRICS_END = """`route` is the route's template, never a path: there are no more series than routes. `status` 499 means
+that the client left before there was an answer. `outcome` is `ok`, `cancelled` or the code of an error
+([errors.md](errors.md)); `engine` is `unknown` for a call that ended before the engine told its name. A histogram has
+the series `_bucket`, `_sum` and `_count`.
+"""
+
+
+def metrics_page() -> str:
+    rows = [("metric", "type", "labels", "meaning")]
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            name = f"{metric._name}_total" if metric._type == "counter" else metric._name
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            rows.append((f"`{name}`", metric._type, labels, metric._documentation))
+    return _page([_METRICS, table(*rows), _METRICS_END])
+
+
+def _page(parts: list[str]) -> str:
+    title, rest = parts[0].split("\n", 1)
+    return "\n".join([title, "", _NOTE + rest, *parts[1:]])
+
+
+def pages() -> dict[Path, str]:
+    """File → its text as it should be."""
+    return {
+        DOCS / "settings.md": settings_page(),
+        DOCS / "errors.md": errors_page(),
+        DOCS / "metrics.md": metrics_page(),
+    }
+
+
+def main() -> int:
+    for path, text in pages().items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
