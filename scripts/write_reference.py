@@ -205,8 +205,8 @@ _METRICS = """# Metrics
 loopback and to `COSYGATE_METRICS_ALLOW`; from elsewhere it takes a token with the scope `admin`. Behind a proxy on the
 same machine every request comes from loopback: do not pass `/metrics` on.
 """
-_METRICS_END = """`route` is the route's template, never a path: there are no more series than routes. `status` 499 means
-that the client left before there was an answer. `outcome` is `ok`, `cancelled` or the code of an error
+_METRICS_END = """`route` is the route's template, never a path: there are no more series than routes. `status` 499
+means that the client left before there was an answer. `outcome` is `ok`, `cancelled` or the code of an error
 ([errors.md](errors.md)); `engine` is `unknown` for a call that ended before the engine told its name. A histogram has
 the series `_bucket`, `_sum` and `_count`.
 """
