@@ -75,7 +75,7 @@ async def test_full_and_then_not(small_disk: Path, size: int) -> None:
         await store.results.put("j1", 1, b"{}")
 
 
-@pytest.mark.parametrize("small_disk", ["size=8m,nr_inodes=620"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["size=8m,nr_inodes=100"], indirect=True)
 async def test_out_of_inodes(small_disk: Path) -> None:
     async with DiskStore(small_disk / "store", min_free_bytes=0) as store:
         stored = await fill(store, "u1", 10)

@@ -94,7 +94,7 @@ async def test_a_listing_believes_the_disk_when_something_vanished(store: DiskSt
 
 
 async def test_a_cancelled_put_is_over_before_its_caller_goes_on(tmp_path: Path) -> None:
-    """So that closing the body never closes a descriptor under a thread; and a put still queued never runs."""
+    """So that closing the body never closes a descriptor under a thread."""
     syncing, go_on = threading.Event(), threading.Event()
 
     def slow(fd: int) -> None:
@@ -112,13 +112,13 @@ async def test_a_cancelled_put_is_over_before_its_caller_goes_on(tmp_path: Path)
         await asyncio.sleep(0.05)
         running.cancel()  # impatience changes nothing
         await asyncio.sleep(0.05)
-        assert queued.cancelled() and not running.done()
+        assert not running.done() and not queued.done()
         go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert (await store.parts.list("u1")).parts == {0: 1}  # whole, though nobody was told
-        assert await store.parts.list("u2") == Listing({})
-        assert await store.survey.used_bytes() == BLOCK
+        for upload, task in (("u1", running), ("u2", queued)):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await store.parts.list(upload) == Listing({0: 1})  # whole, though nobody was told
+        assert await store.survey.used_bytes() == 2 * BLOCK
 
 
 async def test_no_descriptor_is_left_open(store: DiskStore) -> None:
@@ -145,6 +145,27 @@ async def test_no_descriptor_is_left_open(store: DiskStore) -> None:
     for _ in range(5):
         await everything()
     assert count() == before
+
+
+async def test_no_descriptor_is_left_open_by_the_cancelled(store: DiskStore) -> None:
+    await put(store, "u1", 0, bytes(100_000))
+    one = await store.parts.list("u1")
+    two = await put(store, "u1", 1, bytes(100_000))
+
+    async def cancelled_after(steps: int, listing: Listing) -> bool:
+        opening = asyncio.create_task(store.recordings.open("u1", listing))
+        for _ in range(steps):
+            await asyncio.sleep(0.0001)
+        opening.cancel()
+        (outcome,) = await asyncio.gather(opening, return_exceptions=True)
+        if isinstance(outcome, int):
+            os.close(outcome)
+        return isinstance(outcome, asyncio.CancelledError)
+
+    before = len(os.listdir("/proc/self/fd"))
+    cut = [await cancelled_after(steps, listing) for steps in range(30) for listing in (one, two)]
+    assert any(cut)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_a_body_of_single_bytes(store: DiskStore) -> None:

@@ -48,13 +48,17 @@ async def test_disk_syncs_files_before_their_names_and_folders_after(tmp_path: P
     root = tmp_path / "s"
     log = SyncLog(root)
     async with DiskStore(root, durability="disk", min_free_bytes=0, nameless=nameless, fsync=log) as store:
-        for top in (".", "uploads", "results"):
-            assert (top, frozenset()) in log.lines  # the tree itself is durable before anything is acknowledged
+        assert (".", frozenset()) in log.lines  # the tree itself is durable before anything is acknowledged
         log.lines.clear()
         await put(store, "u1", 0, b"a")
         upload = os.path.relpath(folder_of(root, "u1"), root)
         first = frozenset({"000000000"})
-        assert log.lines == [("file", frozenset()), (upload, first), (os.path.dirname(upload), first)]
+        assert log.lines == [
+            ("file", frozenset()),
+            (upload, first),
+            (os.path.dirname(upload), first),
+            ("uploads", first),
+        ]
         log.lines.clear()
         await put(store, "u1", 1, b"b", LastMark(1, "{}"))
         both = first | {"000000001", "last"}
@@ -70,7 +74,7 @@ async def test_disk_syncs_files_before_their_names_and_folders_after(tmp_path: P
         await store.results.put("j1", 1, b"{}")
         (job,) = (os.path.relpath(p, root) for p in root.glob("results/*/j1"))
         done = frozenset({"1.json"})
-        assert log.lines == [("file", frozenset()), (job, done), (os.path.dirname(job), done)]
+        assert log.lines == [("file", frozenset()), (job, done), (os.path.dirname(job), done), ("results", done)]
 
 
 async def test_a_folder_that_another_process_made_is_synced_too(tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ async def test_a_folder_that_another_process_made_is_synced_too(tmp_path: Path) 
         log.lines.clear()
         await put(two, "u1", 1, b"b")
         upload = os.path.relpath(folder_of(root, "u1"), root)
-        assert [kind for kind, _ in log.lines] == ["file", upload, os.path.dirname(upload)]
+        assert [kind for kind, _ in log.lines] == ["file", upload, os.path.dirname(upload), "uploads"]
 
 
 async def test_a_listing_tells_only_what_its_sync_covered(tmp_path: Path) -> None:

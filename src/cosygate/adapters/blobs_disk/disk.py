@@ -1,6 +1,6 @@
 """What every file of this adapter shares: the folders, the threads, files without a name yet, foreign errors."""
 # System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH100, PTH102, PTH103, PTH105, PTH108, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH102, PTH103, PTH105, PTH108, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -65,19 +65,14 @@ class Disk:
         # The pool's own queue holds at most one job for each call in flight: what bounds requests bounds it.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
         self._nameless = nameless
+        self._rooted: set[str] = set()  # shards, at most SHARDS of each kind
 
     def prepare(self) -> None:
         """Makes the folders, durably, and finds out whether files without a name can be linked here (O_TMPFILE)."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         for kind in ("uploads", "results", "tmp", "trash", "tallies"):
-            top = f"{self.root}/{kind}"
             with suppress(FileExistsError):
-                os.mkdir(top, 0o700)
-            if kind in ("uploads", "results"):
-                for name in {f"{shard:02x}" for shard in range(SHARDS)}.difference(os.listdir(top)):
-                    with suppress(FileExistsError):
-                        os.mkdir(f"{top}/{name}", 0o700)
-                self.sync_folder(top)
+                os.mkdir(f"{self.root}/{kind}", 0o700)
         self.sync_folder(self.root)
         self.sync_folder(os.path.dirname(os.path.abspath(self.root)))
         self._nameless = self._nameless and self._can_link_nameless()
@@ -108,6 +103,21 @@ class Disk:
             raise ValueError("not an id")
         return f"{self.root}/{kind}/{zlib.crc32(name.encode()) % SHARDS:02x}/{name}"
 
+    def make_folder(self, path: str) -> None:
+        """An upload's or a job's, with its shard. Raises FileNotFoundError only when the root is gone."""
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), 0o700)
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+
+    def sync_parents(self, path: str) -> None:
+        """Makes the folder's own name survive power loss, and its shard's, whoever made them."""
+        shard = os.path.dirname(path)
+        self.sync_folder(shard)
+        if shard not in self._rooted:
+            self.sync_folder(os.path.dirname(shard))
+            self._rooted.add(shard)
+
     def temporary(self, *, named: bool = False) -> Temporary:
         """An empty file under root/tmp, open for reading and writing."""
         if self._nameless and not named:
@@ -125,19 +135,19 @@ class Disk:
         finally:
             os.close(fd)
 
-    async def run(self, job: Callable[..., T], *args: object) -> T:
-        """Runs a blocking job in a thread of ours. When the caller is cancelled, a job that has started is waited for:
-        so no descriptor is ever closed under a job that uses it. Jobs move at most a few tens of MiB."""
-        work = self._pool.submit(job, *args)
-        waiting = asyncio.wrap_future(work)
+    async def run(self, job: Callable[..., T], *args: object, dropped: Callable[[T], None] | None = None) -> T:
+        """Runs a blocking job in a thread of ours. It always runs, and to its end before a cancelled caller goes on: so
+        no clean-up is left out, and no descriptor closed under a job that uses it. Jobs move at most a few tens of MiB.
+        `dropped` gets the result that a cancelled caller will not take."""
+        waiting = asyncio.wrap_future(self._pool.submit(job, *args))
         try:
             await asyncio.wait((waiting,))
         except asyncio.CancelledError:
-            while not work.cancel() and not waiting.done():
+            while not waiting.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait((waiting,))
-            if work.done() and not work.cancelled():
-                work.exception()
+            if waiting.exception() is None and dropped is not None:
+                dropped(waiting.result())
             raise
         try:
             return waiting.result()

@@ -12,12 +12,9 @@
 A crash before 3 leaves nothing (or a file in tmp/, for `sweep`); after it, a part that was not acknowledged, which the
 client's retry finds equal. A crash between a part's link and its mark's is the same: the retry adds the mark.
 """
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH120
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 from cosygate import errors
@@ -109,7 +106,7 @@ class DiskParts:
         self._disk.sync(place.fd)
         known = self._listings.known(place.upload_id)
         if not known.rooted:  # whoever made the folder may not have come this far
-            self._disk.sync_folder(os.path.dirname(place.path))
+            self._disk.sync_parents(place.path)
             known.rooted = True
         return listing
 

@@ -1,6 +1,6 @@
 """An upload's folder, opened: names in it, its mark, and the lock that keeps marks and parts from contradicting."""
 # System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH102, PTH123, PTH208
+# ruff: noqa: PTH123, PTH208
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from cosygate import errors
 from cosygate.adapters.blobs_disk.disk import Disk
@@ -87,8 +87,7 @@ class Places:
     def make(self, upload_id: str) -> Place:
         """Raises FileNotFoundError when it is erased at this very moment."""
         path = self._disk.upload_folder(upload_id)
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+        self._disk.make_folder(path)
         return Place(upload_id, path, self._lock_wait_s)
 
 

@@ -85,15 +85,16 @@ class DiskRecordings:
         folder = self._disk.upload_folder(upload_id)
         wanted = list(slices(folder, listing, 0, listing.total_bytes))
         if len(wanted) == 1:
-            return await self._disk.run(_open_whole, wanted[0])
+            return await self._disk.run(_open_whole, wanted[0], dropped=os.close)
         await self._disk.run(self._room.check_free, listing.total_bytes)
-        whole = await self._disk.run(self._disk.temporary)
+        whole = await self._disk.run(self._disk.temporary, dropped=Temporary.close)
         try:
             for group in _groups(wanted):
                 await self._disk.run(_append, whole, group)
-            return await self._disk.run(whole.read_only)
-        finally:
+            return await self._disk.run(_finished, whole, dropped=os.close)
+        except BaseException:
             await self._disk.run(whole.close)
+            raise
 
 
 def _groups(wanted: list[Slice]) -> Iterator[list[Slice]]:
@@ -115,6 +116,12 @@ def _open_whole(part: Slice) -> int:
     if os.fstat(fd).st_size != size:
         os.close(fd)
         raise errors.AudioGone("a part is shorter than it was")
+    return fd
+
+
+def _finished(whole: Temporary) -> int:
+    fd = whole.read_only()
+    whole.close()
     return fd
 
 

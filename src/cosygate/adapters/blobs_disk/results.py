@@ -1,6 +1,6 @@
 """Transcripts: one file per job and fence, replaced whole."""
 # System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH102, PTH106, PTH108, PTH116, PTH120, PTH123
+# ruff: noqa: PTH106, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DiskResults:
             written = self._disk.temporary(named=True)
             written.write([data])
             self._disk.sync(written.fd)
-            replaced = _name(written, folder, fence)
+            replaced = _name(self._disk, written, folder, fence)
         except BaseException:
             self._room.give_back(size)
             raise
@@ -53,7 +53,7 @@ class DiskResults:
             self._room.give_back(replaced)
         with suppress(FileNotFoundError):  # erased since: then there is nothing to keep
             self._disk.sync_folder(folder)
-            self._disk.sync_folder(os.path.dirname(folder))
+            self._disk.sync_parents(folder)
 
     def _get(self, job_id: str, fence: int) -> bytes | None:
         try:
@@ -87,11 +87,10 @@ def _taken(path: str) -> int:
         return 0
 
 
-def _name(written: Temporary, folder: str, fence: int) -> int:
+def _name(disk: Disk, written: Temporary, folder: str, fence: int) -> int:
     """Gives the file its name; returns the bytes of the one that had it."""
     for _ in range(_TRIES):
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
+        disk.make_folder(folder)
         replaced = _taken(_path(folder, fence))
         with suppress(FileNotFoundError):
             written.rename(_path(folder, fence))
