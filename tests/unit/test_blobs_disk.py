@@ -240,11 +240,12 @@ async def test_every_foreign_error_has_its_answer(tmp_path: Path, number: int) -
 
 async def test_a_root_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    store = DiskStore(tmp_path / "file")
+    threads = threading.active_count()
     with pytest.raises(errors.Unavailable) as caught:
-        await store.start()
+        async with DiskStore(tmp_path / "file"):
+            raise AssertionError("it opened")
     assert str(tmp_path) not in caught.value.detail
-    await store.close()
+    assert threading.active_count() <= threads + 1  # asyncio's own thread for the shutdown may linger
 
 
 def test_copying_between_file_systems(tmp_path: Path) -> None:

@@ -62,7 +62,11 @@ class DiskStore:
         self._room.stop()
 
     async def __aenter__(self) -> DiskStore:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

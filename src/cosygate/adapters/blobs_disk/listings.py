@@ -49,8 +49,7 @@ class Listings:
                 self.held -= 1 + len(known.parts)
 
     def read(self, upload_id: str, place: int) -> Listing:
-        """The listing of the folder that the descriptor `place` stands for, which must be a fresh one (its offset is
-        moved)."""
+        """The listing of the folder that the descriptor `place` stands for."""
         known = self.known(upload_id)
         before = len(known.names)
         names = os.listdir(place)

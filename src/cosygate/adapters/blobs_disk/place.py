@@ -48,7 +48,7 @@ class Place:
         return read_mark(self.fd)
 
     def highest(self) -> int:
-        """The highest seq, -1 when there is none. Moves the descriptor's offset, as listing does."""
+        """The highest seq, -1 when there is none."""
         return max((int(name) for name in os.listdir(self.fd) if name != MARK), default=-1)
 
     @contextmanager
