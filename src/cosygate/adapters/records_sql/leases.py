@@ -21,9 +21,10 @@ HELD = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fe
 
 _NOW = bindparam("now", type_=sa.Double)
 # A `not_before` further ahead than any requeue asks for was written before the clock was set back: it has come too.
-_COME = (jobs.c.not_before <= _NOW) | (jobs.c.not_before > _NOW + MAX_DELAY_S)
+# (`delayed` stands in both halves, so that each is a range of its index.)
+_COME = (delayed & (jobs.c.not_before <= _NOW)) | (delayed & (jobs.c.not_before > _NOW + MAX_DELAY_S))
 # At most 100 at once: a claim takes one, so that no crowd of them can come that this does not clear.
-_RIPE = sa.select(jobs.c.id).where(delayed, _COME).limit(100).with_for_update(skip_locked=True)
+_RIPE = sa.select(jobs.c.id).where(_COME).limit(100).with_for_update(skip_locked=True)
 _RIPEN = sa.update(jobs).where(jobs.c.id.in_(_RIPE)).values(not_before=None)
 _FIRST = (
     sa.select(jobs.c.id)

@@ -1,0 +1,240 @@
+"""The schema: migrations reach what the code describes, once, however many processes start; and indexes are used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from cosygate.adapters.records_sql import SchemaTooNew, SqlRecords, migrate
+from cosygate.adapters.records_sql.filelock import FileLock
+from cosygate.adapters.records_sql.schema import metadata
+from cosygate.model.job import Claim, JobState, Requeue
+from cosygate.model.upload import UploadState
+from tests.support.records import OWNER, new_job, new_upload, open_records, rows, submit
+
+_OPEN = """
+import asyncio, sys
+from cosygate.adapters.records_sql import SqlRecords
+async def main():
+    records = await SqlRecords.open(sys.argv[1], durability="process")
+    await records.health.check()
+    await records.close()
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+
+
+def _open_in_another_process(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", _OPEN, f"sqlite:///{path}"], stdout=subprocess.PIPE, text=True)
+
+
+async def test_migrations_reach_what_the_code_describes(tmp_path: Path) -> None:
+    await (await open_records(tmp_path / "x.db")).close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+    fresh = sqlite3.connect(":memory:")
+    described = sa.create_engine("sqlite://", creator=lambda: fresh, poolclass=sa.StaticPool)
+    metadata.create_all(described)
+    partial = "SELECT name, substr(sql, instr(sql, 'WHERE')) FROM sqlite_master WHERE sql LIKE '%WHERE%' ORDER BY name"
+    assert rows(tmp_path / "x.db", partial) == fresh.execute(partial).fetchall() != []
+    described.dispose()
+    fresh.close()
+
+
+def test_the_known_revisions_are_those_of_the_files() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
+    found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(found)) == migrate.REVISIONS
+
+
+async def test_a_database_at_head_opens_without_alembic(tmp_path: Path) -> None:
+    answers = []
+    for _ in range(2):
+        with _open_in_another_process(tmp_path / "x.db") as opener:
+            answers.append(opener.communicate(timeout=60)[0].strip())
+    assert answers == ["True", "False"]
+
+
+async def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
+    openers = [_open_in_another_process(tmp_path / "x.db") for _ in range(4)]
+    for opener in openers:
+        with opener:
+            opener.communicate(timeout=60)
+            assert opener.returncode == 0
+    assert rows(tmp_path / "x.db", "SELECT version_num FROM alembic_version") == [(migrate.REVISIONS[-1],)]
+
+
+async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    await (await open_records(path)).close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooNew, match="9999"):
+        await open_records(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE outbox (somebody, elses)")
+    connection.close()
+    with pytest.raises(sa.exc.OperationalError, match="outbox already exists"):
+        await open_records(path)
+    assert rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'") == [("outbox",)]
+
+
+async def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    records = await open_records(tmp_path / "x.db")
+    await submit(records, 1)
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+    await records.close()
+
+
+async def test_other_urls_are_refused(tmp_path: Path) -> None:
+    for url in ("sqlite://", f"sqlite+aiosqlite:///{tmp_path}/x.db", "postgresql://localhost/x"):
+        with pytest.raises(ValueError, match="sqlite:///PATH"):
+            await SqlRecords.open(url, durability="disk")
+
+
+async def test_a_turn_that_a_stopped_process_holds_does_not_stop_others(tmp_path: Path) -> None:
+    records = await open_records(tmp_path / "x.db")
+    turn = FileLock(tmp_path / "x.db.turn")
+    with turn.held(1.0, poll_s=0.01) as held:
+        assert held
+        await asyncio.wait_for(submit(records, 1), 4.0)
+    turn.close()
+    await records.close()
+
+
+async def test_an_erased_transcript_is_gone_from_the_file(tmp_path: Path) -> None:
+    path, words = tmp_path / "x.db", "the quick brown fox"
+    records = await open_records(path)
+    await submit(records, 1)
+    claim = await records.leases.claim("w", 1.0)
+    assert claim is not None
+    await records.events.append(claim, [("segment", {"text": words})], 50)
+    await records.leases.commit(claim, 2.0, result={"text": words})
+    assert words.encode() in path.with_name("x.db-wal").read_bytes()
+    await records.jobs.delete(claim.job_id)
+    await records.close()  # the last connection empties the WAL into the file
+    assert words.encode() not in path.read_bytes()
+    assert not path.with_name("x.db-wal").exists()
+
+
+# method → the indexes that its statements may use. A scan, or a sort, would be linear in the table.
+_PLANS = {
+    "claim": {"jobs_ready", "jobs_delayed", "sqlite_autoindex_jobs_1", "events_of_job"},
+    "renew": {"sqlite_autoindex_jobs_1"},
+    "append": {"sqlite_autoindex_jobs_1", "events_of_job"},
+    "commit": {"sqlite_autoindex_jobs_1"},
+    "requeue": {"sqlite_autoindex_jobs_1"},
+    "running": {"jobs_running"},
+    "page": {"jobs_of_owner", "jobs_of_owner_by_state"},
+    "get": {"sqlite_autoindex_jobs_1"},
+    "cancel": {"sqlite_autoindex_jobs_1"},
+    "delete": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_uploads_1"},
+    "finished_before": {"jobs_finished"},
+    "read": {"events_of_job"},
+    "take": {"INTEGER PRIMARY KEY", "SCAN outbox"},
+    "open": {"uploads_bound", "uploads_open"},
+    "find": {"uploads_bound"},
+    "complete": {"sqlite_autoindex_uploads_1", "sqlite_autoindex_jobs_2"},
+    "close": {"sqlite_autoindex_uploads_1", "uploads_closed"},
+    "stale": {"uploads_stale"},
+}
+
+
+async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...]]]]:
+    """Calls every method of the port, and returns the SQL that each has run."""
+    found: dict[str, list[tuple[str, tuple[object, ...]]]] = {}
+    current = [""]
+
+    def listen(_c: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object) -> None:
+        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE"):
+            found.setdefault(current[0], []).append((statement, parameters))
+
+    records = await open_records(path)
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    try:
+
+        async def call(name: str, coroutine: Awaitable[object]) -> object:
+            current[0] = name
+            answer = await coroutine
+            current[0] = ""
+            return answer
+
+        await submit(records, 7)
+        first = await records.leases.claim("w", 1.0)
+        assert first is not None
+        await records.leases.requeue(first.job_id, 1, Requeue.LOST, 1.0)
+        claim = await call("claim", records.leases.claim("w", 2.0))
+        assert isinstance(claim, Claim)
+        await call("renew", records.leases.renew(claim))
+        await call("append", records.events.append(claim, [("segment", {})], 5))
+        await call("running", records.leases.running())
+        await call("running", records.leases.running("w"))
+        await call("requeue", records.leases.requeue(claim.job_id, 2, Requeue.LOST, 3.0, delay_s=1.0))
+        again = await records.leases.claim("w", 9.0)
+        assert again is not None
+        await call("commit", records.leases.commit(again, 10.0, result={}))
+        await call("page", records.jobs.page(OWNER, state=None, before="f", limit=5))
+        await call("page", records.jobs.page(OWNER, state=JobState.QUEUED, before=None, limit=5))
+        await call("get", records.jobs.get(OWNER, claim.job_id))
+        await call("cancel", records.jobs.cancel(OWNER, claim.job_id, 1.0))
+        await call("finished_before", records.jobs.finished_before(99.0, 5))
+        await call("read", records.events.read(claim.job_id, 0, 5))
+        await call("take", records.outbox.take(5))
+        await call("open", records.uploads.open(new_upload(8), max_open=5))
+        await call("find", records.uploads.find(OWNER, "session-8"))
+        await call("stale", records.uploads.stale(1.0, 5))
+        await call("close", records.uploads.close("upload-8", UploadState.EXPIRED))
+        await records.uploads.open(new_upload(9), max_open=5)
+        await call("complete", records.uploads.complete(new_job(9)))
+        await call("complete", records.uploads.complete(new_job(9)))
+        await call("delete", records.jobs.delete(claim.job_id))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+        await records.close()
+    return found
+
+
+async def test_every_statement_finds_its_rows_by_an_index(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    statements = await _statements(path)
+    connection = sqlite3.connect(path)
+    seen: set[str] = set()
+    for method, indexes in _PLANS.items():
+        for statement, parameters in statements[method]:
+            plan = [str(row[3]) for row in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)]
+            told = f"{method}: {statement}\n{json.dumps(plan, indent=1)}"
+            for step in plan:
+                assert "TEMP B-TREE" not in step, told
+                if step.startswith("SCAN"):  # an index in its order until LIMIT, or all of the few rows it holds
+                    assert "LIMIT" in statement or "jobs_running" in step, told
+                if step.startswith(("SCAN", "SEARCH")):
+                    used = {index for index in indexes if f"{index} " in step + " "}
+                    assert used, told
+                    seen |= used
+    connection.close()
+    assert seen == set().union(*_PLANS.values())
