@@ -193,3 +193,11 @@ async def test_every_format_is_decoded(sandbox: SandboxDecoder, name: str) -> No
     assert info.duration is None or info.duration == pytest.approx(2.0, abs=0.1)
     assert len(pcm) / 32_000 == pytest.approx(2.0, abs=0.1)
     assert loudest_hz(pcm) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("name", ["flac", "aac", "mp3"])
+async def test_a_tag_may_precede_more_than_mp3(sandbox: SandboxDecoder, name: str) -> None:
+    tag = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
+    info, pcm = await decode(sandbox, tag + media.encode(name, media.tone(2.0, 44_100)))
+    assert info.codec == name
+    assert len(pcm) / 32_000 == pytest.approx(2.0, abs=0.1)
