@@ -39,6 +39,20 @@ async def test_slots_are_given_in_the_order_of_asking() -> None:
     assert (slots.busy, slots.waiting) == (0, 0)
 
 
+async def test_one_who_wants_every_slot_waits_for_all_and_is_not_passed() -> None:
+    slots = Slots(2, line=4)
+    first = slots.ask()
+    alone, after = slots.ask(2), slots.ask()
+    assert (first.done(), alone.done(), after.done()) == (True, False, False)
+    slots.give_back()
+    assert (alone.done(), after.done(), slots.busy) == (True, False, 2)
+    slots.give_back(2)
+    assert (after.done(), slots.busy) == (True, 1)
+    again, later = slots.ask(2), slots.ask()
+    slots.withdraw(again, 2)
+    assert (later.done(), slots.busy) == (True, 2)
+
+
 async def test_who_leaves_the_line_takes_no_slot_along() -> None:
     slots = Slots(1, line=4)
     slots.ask()

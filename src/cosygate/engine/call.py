@@ -50,7 +50,7 @@ class Call:
         self._clock = clock
         self._inline = recogniser.instant and recogniser.cut_s is not None
         self._stop = threading.Event()
-        self._slot = False
+        self._held = 0  # slots
         self._work: asyncio.Future[Any] | None = None
         self._told_at = clock.monotonic()
         self._pipeline: Pipeline | None = None
@@ -99,16 +99,17 @@ class Call:
     def _release(self, work: asyncio.Future[Any] | None) -> None:
         if work is not None and not work.cancelled():
             work.exception()  # looked at, or asyncio complains; nobody waits for it any more
-        if self._slot:
-            self._slot = False
-            self._slots.give_back()
+        held, self._held = self._held, 0
+        if held:
+            self._slots.give_back(held)
 
     async def _take_slot(self, config: pb.RecognizeConfig) -> float:
         """Waits its turn, showing that it is alive; tells the caller. Returns the seconds waited."""
         asked_at = self._clock.monotonic()
         deadline = asked_at + min(config.slot_wait_ms / 1000, _SLOT_WAIT_MAX_S)
+        wanted = self._slots.count if config.alone else 1
         try:
-            turn = self._slots.ask()
+            turn = self._slots.ask(wanted)
         except LineFull:
             raise CallEnded(grpc.StatusCode.RESOURCE_EXHAUSTED, "every slot is taken, and the line is full") from None
         try:
@@ -120,9 +121,9 @@ class Call:
                 if not turn.done():
                     await self._progress(config.first_sample)
         except BaseException:
-            self._slots.withdraw(turn)
+            self._slots.withdraw(turn, wanted)
             raise
-        self._slot = True
+        self._held = wanted
         waited = self._clock.monotonic() - asked_at
         await self._write(pb.RecognizeEvent(accepted=pb.Accepted(slot_wait_ms=round(waited * 1000))))
         return waited

@@ -18,7 +18,7 @@ class Slots:
         self.count = count
         self._line = line
         self._free = count
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
 
     @property
     def busy(self) -> int:
@@ -28,28 +28,31 @@ class Slots:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def ask(self) -> asyncio.Future[None]:
-        """A future that is done when the slot is the caller's (at once, if one is free): then `give_back` it. Whoever
-        stops waiting calls `withdraw`. Raises LineFull."""
+    def ask(self, wanted: int = 1) -> asyncio.Future[None]:
+        """A future that is done when `wanted` slots are the caller's (at once, if they are free and nobody waits): then
+        `give_back` as many. Whoever stops waiting calls `withdraw`. Raises LineFull."""
         future = asyncio.get_running_loop().create_future()
-        if self._free:
-            self._free -= 1
-            future.set_result(None)
-        elif len(self._waiting) >= self._line:
+        if len(self._waiting) >= self._line and (self._waiting or self._free < wanted):
             raise LineFull
-        else:
-            self._waiting.append(future)
+        self._waiting.append((future, wanted))
+        self._serve()
         return future
 
-    def withdraw(self, future: asyncio.Future[None]) -> None:
-        """Leaves the line; the slot that was given meanwhile goes to the next."""
+    def withdraw(self, future: asyncio.Future[None], wanted: int = 1) -> None:
+        """Leaves the line; slots that were given meanwhile go to the next."""
         if future.done():
-            self.give_back()
+            self.give_back(wanted)
         else:
-            self._waiting.remove(future)
+            self._waiting.remove((future, wanted))
+            self._serve()  # it may have stood in the way of those who want fewer
 
-    def give_back(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set_result(None)
-        else:
-            self._free += 1
+    def give_back(self, count: int = 1) -> None:
+        self._free += count
+        self._serve()
+
+    def _serve(self) -> None:
+        """In order: one who wants many is not passed by those who want few, or it would wait for ever."""
+        while self._waiting and self._waiting[0][1] <= self._free:
+            future, wanted = self._waiting.popleft()
+            self._free -= wanted
+            future.set_result(None)

@@ -113,7 +113,11 @@ class Recognition:
             of = passes or info.channels
             fed = _Fed(decoding.pcm())
             config = RecogniseConfig(
-                language=self._options.language, model=self._options.model, trace_id=self._job.trace_id
+                language=self._options.language,
+                model=self._options.model,
+                # It has failed before, perhaps with the engine: if it does so again, nobody else's goes down with it.
+                alone=self._job.attempt > 0,
+                trace_id=self._job.trace_id,
             )
             outcome = "cancelled"
             events = engine.recognise(config, fed.pieces(), idle_timeout_s=self._engine_idle_s)

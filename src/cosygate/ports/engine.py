@@ -38,6 +38,7 @@ class RecogniseConfig:
     features: tuple[str, ...] = ()
     hotwords: tuple[str, ...] = ()
     slot_wait_s: float = 30.0  # how long the engine may let the call wait for a slot
+    alone: bool = False  # the engine gives it every slot: it is suspected of ending engines
     trace_id: str = ""
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cosygate/proto/speech_engine.proto\x12\x12\x63osygate.engine.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xa7\x01\n\x11\x45ngineDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x12\n\nslots_busy\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12)\n\x06models\x18\x06 \x03(\x0b\x32\x19.cosygate.engine.v1.Model\x12\x14\n\x0csample_rates\x18\x07 \x03(\r\">\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\"\x97\x01\n\x10RecognizeRequest\x12\x35\n\x06\x63onfig\x18\x01 \x01(\x0b\x32#.cosygate.engine.v1.RecognizeConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12\x30\n\x08\x66inalize\x18\x03 \x01(\x0b\x32\x1c.cosygate.engine.v1.FinalizeH\x00\x42\t\n\x07message\"\xbf\x01\n\x0fRecognizeConfig\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.cosygate.engine.v1.Mode\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x10\n\x08hotwords\x18\x06 \x03(\t\x12\x14\n\x0c\x66irst_sample\x18\x07 \x01(\x04\x12\x14\n\x0cslot_wait_ms\x18\x08 \x01(\r\"\n\n\x08\x46inalize\"\xc4\x02\n\x0eRecognizeEvent\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.cosygate.engine.v1.AcceptedH\x00\x12\x30\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.cosygate.engine.v1.ProgressH\x00\x12;\n\x0espeech_started\x18\x03 \x01(\x0b\x32!.cosygate.engine.v1.SpeechStartedH\x00\x12.\n\x07partial\x18\x04 \x01(\x0b\x32\x1b.cosygate.engine.v1.PartialH\x00\x12.\n\x07segment\x18\x05 \x01(\x0b\x32\x1b.cosygate.engine.v1.SegmentH\x00\x12(\n\x04\x64one\x18\x06 \x01(\x0b\x32\x18.cosygate.engine.v1.DoneH\x00\x42\x07\n\x05\x65vent\" \n\x08\x41\x63\x63\x65pted\x12\x14\n\x0cslot_wait_ms\x18\x01 \x01(\r\"\x1b\n\x08Progress\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x1f\n\rSpeechStarted\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"A\n\x07Partial\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x8a\x02\n\x07Segment\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x07speaker\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65motion\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08language\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nconfidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\'\n\x05words\x18\x08 \x03(\x0b\x32\x18.cosygate.engine.v1.Word\x12\x0e\n\x06\x65vents\x18\t \x03(\tB\n\n\x08_speakerB\n\n\x08_emotionB\x0b\n\t_languageB\r\n\x0b_confidence\"f\n\x04Word\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x17\n\nconfidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\r\n\x0b_confidence\"\xa9\x01\n\x04\x44one\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x32\n\x05stats\x18\x05 \x03(\x0b\x32#.cosygate.engine.v1.Done.StatsEntry\x1a,\n\nStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x1b\n\x04Mode\x12\t\n\x05\x42\x41TCH\x10\x00\x12\x08\n\x04LIVE\x10\x01\x32\xc1\x01\n\x0cSpeechEngine\x12V\n\x08\x44\x65scribe\x12#.cosygate.engine.v1.DescribeRequest\x1a%.cosygate.engine.v1.EngineDescription\x12Y\n\tRecognize\x12$.cosygate.engine.v1.RecognizeRequest\x1a\".cosygate.engine.v1.RecognizeEvent(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cosygate/proto/speech_engine.proto\x12\x12\x63osygate.engine.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xa7\x01\n\x11\x45ngineDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x12\n\nslots_busy\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12)\n\x06models\x18\x06 \x03(\x0b\x32\x19.cosygate.engine.v1.Model\x12\x14\n\x0csample_rates\x18\x07 \x03(\r\">\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\"\x97\x01\n\x10RecognizeRequest\x12\x35\n\x06\x63onfig\x18\x01 \x01(\x0b\x32#.cosygate.engine.v1.RecognizeConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12\x30\n\x08\x66inalize\x18\x03 \x01(\x0b\x32\x1c.cosygate.engine.v1.FinalizeH\x00\x42\t\n\x07message\"\xce\x01\n\x0fRecognizeConfig\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.cosygate.engine.v1.Mode\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x10\n\x08hotwords\x18\x06 \x03(\t\x12\x14\n\x0c\x66irst_sample\x18\x07 \x01(\x04\x12\x14\n\x0cslot_wait_ms\x18\x08 \x01(\r\x12\r\n\x05\x61lone\x18\t \x01(\x08\"\n\n\x08\x46inalize\"\xc4\x02\n\x0eRecognizeEvent\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.cosygate.engine.v1.AcceptedH\x00\x12\x30\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.cosygate.engine.v1.ProgressH\x00\x12;\n\x0espeech_started\x18\x03 \x01(\x0b\x32!.cosygate.engine.v1.SpeechStartedH\x00\x12.\n\x07partial\x18\x04 \x01(\x0b\x32\x1b.cosygate.engine.v1.PartialH\x00\x12.\n\x07segment\x18\x05 \x01(\x0b\x32\x1b.cosygate.engine.v1.SegmentH\x00\x12(\n\x04\x64one\x18\x06 \x01(\x0b\x32\x18.cosygate.engine.v1.DoneH\x00\x42\x07\n\x05\x65vent\" \n\x08\x41\x63\x63\x65pted\x12\x14\n\x0cslot_wait_ms\x18\x01 \x01(\r\"\x1b\n\x08Progress\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x1f\n\rSpeechStarted\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"A\n\x07Partial\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x8a\x02\n\x07Segment\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x07speaker\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65motion\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08language\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nconfidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\'\n\x05words\x18\x08 \x03(\x0b\x32\x18.cosygate.engine.v1.Word\x12\x0e\n\x06\x65vents\x18\t \x03(\tB\n\n\x08_speakerB\n\n\x08_emotionB\x0b\n\t_languageB\r\n\x0b_confidence\"f\n\x04Word\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x17\n\nconfidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\r\n\x0b_confidence\"\xa9\x01\n\x04\x44one\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x32\n\x05stats\x18\x05 \x03(\x0b\x32#.cosygate.engine.v1.Done.StatsEntry\x1a,\n\nStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x1b\n\x04Mode\x12\t\n\x05\x42\x41TCH\x10\x00\x12\x08\n\x04LIVE\x10\x01\x32\xc1\x01\n\x0cSpeechEngine\x12V\n\x08\x44\x65scribe\x12#.cosygate.engine.v1.DescribeRequest\x1a%.cosygate.engine.v1.EngineDescription\x12Y\n\tRecognize\x12$.cosygate.engine.v1.RecognizeRequest\x1a\".cosygate.engine.v1.RecognizeEvent(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DONE_STATSENTRY']._loaded_options = None
   _globals['_DONE_STATSENTRY']._serialized_options = b'8\001'
-  _globals['_MODE']._serialized_start=1706
-  _globals['_MODE']._serialized_end=1733
+  _globals['_MODE']._serialized_start=1721
+  _globals['_MODE']._serialized_end=1748
   _globals['_DESCRIBEREQUEST']._serialized_start=58
   _globals['_DESCRIBEREQUEST']._serialized_end=75
   _globals['_ENGINEDESCRIPTION']._serialized_start=78
@@ -44,27 +44,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNIZEREQUEST']._serialized_start=312
   _globals['_RECOGNIZEREQUEST']._serialized_end=463
   _globals['_RECOGNIZECONFIG']._serialized_start=466
-  _globals['_RECOGNIZECONFIG']._serialized_end=657
-  _globals['_FINALIZE']._serialized_start=659
-  _globals['_FINALIZE']._serialized_end=669
-  _globals['_RECOGNIZEEVENT']._serialized_start=672
-  _globals['_RECOGNIZEEVENT']._serialized_end=996
-  _globals['_ACCEPTED']._serialized_start=998
-  _globals['_ACCEPTED']._serialized_end=1030
-  _globals['_PROGRESS']._serialized_start=1032
-  _globals['_PROGRESS']._serialized_end=1059
-  _globals['_SPEECHSTARTED']._serialized_start=1061
-  _globals['_SPEECHSTARTED']._serialized_end=1092
-  _globals['_PARTIAL']._serialized_start=1094
-  _globals['_PARTIAL']._serialized_end=1159
-  _globals['_SEGMENT']._serialized_start=1162
-  _globals['_SEGMENT']._serialized_end=1428
-  _globals['_WORD']._serialized_start=1430
-  _globals['_WORD']._serialized_end=1532
-  _globals['_DONE']._serialized_start=1535
-  _globals['_DONE']._serialized_end=1704
-  _globals['_DONE_STATSENTRY']._serialized_start=1660
-  _globals['_DONE_STATSENTRY']._serialized_end=1704
-  _globals['_SPEECHENGINE']._serialized_start=1736
-  _globals['_SPEECHENGINE']._serialized_end=1929
+  _globals['_RECOGNIZECONFIG']._serialized_end=672
+  _globals['_FINALIZE']._serialized_start=674
+  _globals['_FINALIZE']._serialized_end=684
+  _globals['_RECOGNIZEEVENT']._serialized_start=687
+  _globals['_RECOGNIZEEVENT']._serialized_end=1011
+  _globals['_ACCEPTED']._serialized_start=1013
+  _globals['_ACCEPTED']._serialized_end=1045
+  _globals['_PROGRESS']._serialized_start=1047
+  _globals['_PROGRESS']._serialized_end=1074
+  _globals['_SPEECHSTARTED']._serialized_start=1076
+  _globals['_SPEECHSTARTED']._serialized_end=1107
+  _globals['_PARTIAL']._serialized_start=1109
+  _globals['_PARTIAL']._serialized_end=1174
+  _globals['_SEGMENT']._serialized_start=1177
+  _globals['_SEGMENT']._serialized_end=1443
+  _globals['_WORD']._serialized_start=1445
+  _globals['_WORD']._serialized_end=1547
+  _globals['_DONE']._serialized_start=1550
+  _globals['_DONE']._serialized_end=1719
+  _globals['_DONE_STATSENTRY']._serialized_start=1675
+  _globals['_DONE_STATSENTRY']._serialized_end=1719
+  _globals['_SPEECHENGINE']._serialized_start=1751
+  _globals['_SPEECHENGINE']._serialized_end=1944
 # @@protoc_insertion_point(module_scope)

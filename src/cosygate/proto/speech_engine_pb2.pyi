@@ -168,6 +168,7 @@ class RecognizeConfig(_message.Message):
     HOTWORDS_FIELD_NUMBER: _builtins.int
     FIRST_SAMPLE_FIELD_NUMBER: _builtins.int
     SLOT_WAIT_MS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     sample_rate: _builtins.int
     language: _builtins.str
@@ -178,6 +179,8 @@ class RecognizeConfig(_message.Message):
     """index of the first sample sent; event times count from sample 0"""
     slot_wait_ms: _builtins.int
     """longest wait for a slot"""
+    alone: _builtins.bool
+    """take every slot: this recording may end the engine, and nobody else's with it"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the model's capabilities"""
@@ -195,10 +198,11 @@ class RecognizeConfig(_message.Message):
         hotwords: _abc.Iterable[_builtins.str] | None = ...,
         first_sample: _builtins.int = ...,
         slot_wait_ms: _builtins.int = ...,
+        alone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "first_sample", b"first_sample", "hotwords", b"hotwords", "language", b"language", "mode", b"mode", "model", b"model", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "first_sample", b"first_sample", "hotwords", b"hotwords", "language", b"language", "mode", b"mode", "model", b"model", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

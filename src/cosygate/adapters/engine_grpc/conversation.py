@@ -175,6 +175,7 @@ def _config(config: RecogniseConfig) -> pb.RecognizeConfig:
         features=config.features,
         hotwords=config.hotwords,
         slot_wait_ms=round(config.slot_wait_s * 1000),
+        alone=config.alone,
     )
 
 
