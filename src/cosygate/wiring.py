@@ -116,6 +116,9 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
                 cpu_s=settings.decoder_cpu_s,
                 memory_bytes=settings.decoder_memory_bytes,
                 degraded=settings.decoder_sandbox == "degraded",
+                children=max(4, settings.runner_jobs),
+                clock=clock,
+                randomness=randomness,
             )
         )
         grpc_engines = [GrpcEngine(address) for address in engine_addresses]

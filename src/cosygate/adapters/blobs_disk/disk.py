@@ -1,6 +1,4 @@
 """What every file of this adapter shares: the folders, the threads, files without a name yet, foreign errors."""
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH100, PTH102, PTH103, PTH105, PTH108, PTH118, PTH120
 
 from __future__ import annotations
 

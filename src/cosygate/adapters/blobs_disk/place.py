@@ -1,6 +1,4 @@
 """An upload's folder, opened: names in it, its mark, and the lock that keeps marks and parts from contradicting."""
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH123, PTH208
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """Transcripts: one file per job and fence, replaced whole."""
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH106, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Room:
         self._tallies = memoryview(self._map).cast("q")  # aligned, so each is read and written in one piece
 
     def _opened(self, name: str) -> int:
-        self._open.append(os.open(os.path.join(self._root, name), os.O_RDWR | os.O_CREAT, 0o600))  # noqa: PTH118
+        self._open.append(os.open(os.path.join(self._root, name), os.O_RDWR | os.O_CREAT, 0o600))
         return self._open[-1]
 
     def _claimed(self) -> int:

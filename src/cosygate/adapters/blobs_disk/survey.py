@@ -1,6 +1,4 @@
 """What housekeeping asks of the store: how much, how old, and what a crash left behind."""
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH108
 
 from __future__ import annotations
 

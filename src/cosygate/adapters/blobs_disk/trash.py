@@ -1,6 +1,4 @@
 """Erasing: a folder is first moved away, at once and whole, and then emptied."""
-# System calls by their names, as the comments reason about them, and no Path object per call.
-# ruff: noqa: PTH104, PTH106, PTH108, PTH120
 
 from __future__ import annotations
 
