@@ -1,4 +1,4 @@
-"""Another process holds SQLite's write lock: every request answers in bounded time, and nothing acknowledged is lost."""
+"""Another process holds SQLite's write lock: requests answer in bounded time, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 

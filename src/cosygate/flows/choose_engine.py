@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cosygate.ports.engine import Engine, EngineInfo, ModelInfo
 
 _log = logger()
 _FRESH_S = 5.0  # how long a description is believed
+_MOMENT_S = 0.25  # how long one that was up may take to describe itself before the others are used without it
 
 
 @dataclass
@@ -26,6 +28,11 @@ class _Desk:
     heard_at: float = float("-inf")  # monotonic
     up: bool = False
     calls: int = 0  # ours, now
+    suspects: int = 0  # of them: recordings on which an engine has died before
+    asking: asyncio.Task[None] | None = None
+
+    def fresh(self, now: float) -> bool:
+        return self.up and now - self.heard_at <= _FRESH_S
 
 
 class EngineRoom:
@@ -36,11 +43,21 @@ class EngineRoom:
         self._clock = clock
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Asks every engine that was not heard of lately what it is. Never raises: an engine that is away is down."""
+        """Asks every engine that was not heard of lately what it is. Never raises: an engine that is away is down. One
+        that hangs holds nobody up who has another."""
         now = self._clock.monotonic()
-        for desk in self._desks:
-            if force or not desk.up or now - desk.heard_at > _FRESH_S:
-                await self._ask(desk)
+        asked = {self._asking(desk): desk.up for desk in self._desks if force or not desk.fresh(now)}
+        pending = set(asked)
+        while pending and not any(desk.fresh(now) for desk in self._desks):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if late := {task for task in pending if asked[task]}:
+            await asyncio.wait(late, timeout=_MOMENT_S)
+
+    def _asking(self, desk: _Desk) -> asyncio.Task[None]:
+        """One question at a time, however many wait for its answer."""
+        if desk.asking is None or desk.asking.done():
+            desk.asking = asyncio.create_task(self._ask(desk))
+        return desk.asking
 
     async def _ask(self, desk: _Desk) -> None:
         try:
@@ -67,14 +84,21 @@ class EngineRoom:
         return sum(d.info.busy for d in self._desks if d.info and d.up)
 
     @asynccontextmanager
-    async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:
-        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable."""
+    async def borrow(self, options: TranscribeOptions, *, suspect: bool = False) -> AsyncIterator[Engine]:
+        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable.
+
+        `suspect`: an engine has failed on this recording before. Two of those never share an engine (EngineBusy): one
+        that kills engines would take its neighbour with it each time, and both would run out of attempts."""
         await self.refresh()
-        fitting = [d for d in self._desks if d.up and d.info and _fits(d.info, options)]
+        now = self._clock.monotonic()
+        fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options)]
         if not fitting:
             raise errors.EngineUnavailable()
+        if suspect and not (fitting := [d for d in fitting if not d.suspects]):
+            raise errors.EngineBusy()
         desk = min(fitting, key=lambda d: d.calls / max(1, d.info.slots if d.info else 1))
         desk.calls += 1
+        desk.suspects += suspect
         try:
             yield desk.engine
         except (errors.EngineUnavailable, errors.EngineFailed):
@@ -82,6 +106,7 @@ class EngineRoom:
             raise
         finally:
             desk.calls -= 1
+            desk.suspects -= suspect
 
 
 def _fits(info: EngineInfo, options: TranscribeOptions) -> bool:

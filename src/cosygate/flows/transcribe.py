@@ -117,7 +117,7 @@ class Transcribe:
         )
         fd = await self._files.open(claim.job.upload_id, listing)
         try:
-            async with self._engines.borrow(options) as engine:
+            async with self._engines.borrow(options, suspect=claim.job.attempt > 0) as engine:
                 transcript = await recognition.run(fd, engine)
         finally:
             os.close(fd)
