@@ -1,0 +1,78 @@
+"""The README is true: its tour by curl and its Python run as they stand, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str, text: str) -> list[str]:
+    """The fenced blocks in a language; "" are those that name none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [body for kind, body in found if kind == language]
+
+
+def here(server: Server, script: str) -> str:
+    """The demo's address and data folder become this server's."""
+    for theirs, ours in (("http://127.0.0.1:8000", server.url), (".demo/data", str(server.data_dir))):
+        assert theirs in script
+        script = script.replace(theirs, ours)
+    return script
+
+
+@pytest.mark.needs("curl", "bash")
+def test_the_tour_runs_and_its_answers_are_as_shown(server: Server) -> None:
+    tour = README.split("## A tour by curl")[1].split("\n## ")[0]
+    script = "set -eu -o pipefail\n" + "".join(blocks("sh", tour))
+    scripts = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        ["bash", "-c", here(server, script).replace("$PWD/.venv/bin", scripts)],
+        cwd=ROOT,
+        env={**os.environ, "NO_PROXY": "*"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    shown = [json.loads(line) for block in blocks("json", tour) for line in block.splitlines()]
+    assert len(shown) == 3
+    assert [answer.keys() for answer in answers[:3]] == [answer.keys() for answer in shown]
+    assert answers[0] == shown[0] and answers[1] == shown[1]
+    told = done.stdout
+    wanted = ["event: segment", "event: done", '"state":"succeeded"', "-->", "WEBVTT", "start\tend", "RIFF", "\n204\n"]
+    places = [told.find(piece) for piece in wanted]
+    assert -1 not in places and places == sorted(places), dict(zip(wanted, places, strict=True))
+
+
+def test_the_python_runs(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = blocks("python", README)
+    names = {"token": server.token("reader")}
+    exec(compile(example.replace("http://127.0.0.1:8000", server.url), "README.md", "exec"), names)
+    assert capsys.readouterr().out == "The first words of the script.\n"
+
+
+def test_the_layout_is_the_one_there_is() -> None:
+    (layout,) = [block for block in blocks("", README) if block.startswith("src/cosygate/")]
+    named = {line.split()[0].strip("/") for line in layout.splitlines()[1:] if line.startswith("  ")}
+    there = {p.name for p in (ROOT / "src" / "cosygate").iterdir() if not p.name.startswith(("_", "py.typed"))}
+    assert there - named == {"doctor.py"}
+    assert named <= there
+
+
+def test_the_commands_are_there() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake (\w+)", README)) - {"to"}
+    assert {"demo", "test", "check", "bench", "setup"} <= named <= targets
