@@ -111,7 +111,8 @@ def show(console: Console, name: str, transcript: Transcript) -> None:
     took = f", transcribed in {spent:.1f} s" if spent is not None else ""
     console.print(f"\n[bold]{escape(name)}[/] ({transcript.duration:.1f} s of audio{took})", highlight=False)
     for segment in transcript.segments:
-        console.print(f"  [cyan]{_clock(segment.start)} - {_clock(segment.end)}[/]  {escape(segment.text)}", highlight=False)
+        span = f"{_clock(segment.start)} - {_clock(segment.end)}"
+        console.print(f"  [cyan]{span}[/]  {escape(segment.text)}", highlight=False)
 
 
 def _clock(seconds: float) -> str:
