@@ -87,17 +87,6 @@ class Guard:
             self.wrong.append(f"console: {message.text}")
 
 
-_tokens: dict[tuple[str, str], str] = {}  # making one starts a process
-
-
-def token(server: Server, sub: str) -> str:
-    """One per server and caller, made by the command line."""
-    key = (server.url, sub)
-    if key not in _tokens:
-        _tokens[key] = server.token(sub)
-    return _tokens[key]
-
-
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a server's page in a browser of its own, signed in unless `sub` is None."""
@@ -118,7 +107,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
         if script:
             context.add_init_script(script)
         page = context.new_page()
-        page.goto(f"{server.url}{path}" + (f"#token={token(server, sub)}" if sub else ""))
+        page.goto(f"{server.url}{path}" + (f"#token={server.token(sub)}" if sub else ""))
         if sub and path == "/":
             expect(page.locator("#choose")).to_be_visible()
         return page
@@ -158,7 +147,7 @@ def choose(page: Page, *files: tuple[str, bytes]) -> None:
 
 def ask(server: Server, sub: str, path: str) -> httpx2.Response:
     """The API's own answer, to compare with what the page makes of it."""
-    return httpx2.get(server.url + path, headers={"Authorization": f"Bearer {token(server, sub)}"}, timeout=30)
+    return httpx2.get(server.url + path, headers={"Authorization": f"Bearer {server.token(sub)}"}, timeout=30)
 
 
 def open_transcript(page: Page, name: str) -> None:

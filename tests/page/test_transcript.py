@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import Visit, ask, choose, open_transcript, speech, task_id, token, until
+from tests.page.conftest import Visit, ask, choose, open_transcript, speech, task_id, until
 from tests.support.server import Server
 
 pytestmark = pytest.mark.needs("chromium")
@@ -218,7 +218,7 @@ def test_a_task_begun_elsewhere_is_seen_to_its_end(visit: Visit, slow_server: Se
     answer = httpx2.put(
         f"{slow_server.url}/v1/audio/other-door/0?is_last=1&filename=other.wav",
         content=speech(6, 24),
-        headers={"Authorization": f"Bearer {token(slow_server, 'elsewhere')}"},
+        headers={"Authorization": f"Bearer {slow_server.token('elsewhere')}"},
     )
     assert answer.status_code == 202
     page.reload()
