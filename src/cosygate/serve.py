@@ -122,9 +122,9 @@ class _Serve:
         print(f"ready {url}", flush=True)  # noqa: T201 - the line that scripts wait for
         if sys.stdout.isatty() and ipaddress.ip_address(host).is_loopback:
             # Imported here: it loads what this process otherwise does without.
-            from cosygate.wiring import local_token
+            from cosygate.wiring import issue_token
 
-            token = local_token(settings, _LINK_TTL_S)
+            token = issue_token(settings, "local", ttl_s=_LINK_TTL_S)
             print(f"open  {url}/#token={token}", flush=True)  # noqa: T201 - for whoever sits at the terminal
 
     def _engine(self, index: int, address: str, environment: dict[str, str]) -> Child:
@@ -175,7 +175,7 @@ async def engine_serves(address: str) -> bool:
 def _lock(data_dir: Path) -> int:
     """One server per data folder. The descriptor holds the lock. Raises CannotStart."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(data_dir / "serve.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,7 +61,7 @@ def jwt_secret(settings: Settings) -> str:
     if settings.jwt_secret:
         return check_secret(settings.jwt_secret)
     path = settings.data_dir / "jwt_secret"
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".jwt_secret.{os.getpid()}")
     try:
         if not path.exists():
@@ -77,13 +77,18 @@ def jwt_secret(settings: Settings) -> str:
     return check_secret(path.read_text().strip())
 
 
-def local_token(settings: Settings, ttl_s: float) -> str:
-    """A token for whoever sits at the terminal that `serve` runs in."""
+def issue_token(
+    settings: Settings, subject: str, *, ttl_s: float, tenant: str | None = None, scopes: Sequence[str] | None = None
+) -> str:
+    """A token that these settings' gateways accept for `ttl_s` seconds; without `scopes`, the usual ones. Raises
+    ValueError for a name or secret that must not be used."""
     return issue(
         jwt_secret(settings),
-        subject="local",
+        subject=subject,
         now=SystemClock().now(),
         ttl_s=ttl_s,
+        tenant=tenant,
+        scopes=scopes,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
     )

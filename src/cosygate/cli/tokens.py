@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
-from cosygate.adapters.callers_jwt import issue as issue_jwt
 from cosygate.model.principal import Scope
 from cosygate.settings import Settings
 
@@ -29,18 +27,9 @@ def issue(
 ) -> str:
     """Signed with the secret of `settings`, which is generated in its data folder if there is none yet. Raises
     ValueError for a name, scope or secret that must not be used."""
-    from cosygate.wiring import jwt_secret
+    from cosygate.wiring import issue_token
 
     names = [name for scope in scopes or () for name in re.split(r"[\s,]+", scope) if name]
     if unknown := sorted(set(names) - set(Scope)):
         raise ValueError(f"there is no scope {', '.join(unknown)}; there are {', '.join(Scope)}")
-    return issue_jwt(
-        jwt_secret(settings),
-        subject=sub,
-        now=time.time(),
-        ttl_s=ttl_s,
-        tenant=tenant,
-        scopes=names or None,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-    )
+    return issue_token(settings, sub, ttl_s=ttl_s, tenant=tenant, scopes=names or None)
