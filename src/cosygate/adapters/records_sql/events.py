@@ -10,7 +10,7 @@ from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.leases import HELD, of
-from cosygate.adapters.records_sql.schema import events, jobs, outbox
+from cosygate.adapters.records_sql.schema import events, is_state, jobs, outbox
 from cosygate.model.job import Claim, JobEvent, JobState
 
 _CHECK_S = 1.0  # how long a health check waits for the write lock
@@ -29,7 +29,10 @@ _READ = (
 )
 _OLDEST = sa.select(outbox.c.seq).order_by(outbox.c.seq).limit(bindparam("most")).with_for_update(skip_locked=True)
 _TAKE = sa.delete(outbox).where(outbox.c.seq.in_(_OLDEST)).returning(outbox.c.seq, outbox.c.job_id)
-_COUNTS = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+# One pass over an index and no sorting, which GROUP BY would do.
+_COUNTS = sa.select(
+    *(sa.func.count().filter(is_state(jobs, state)).label(state.value) for state in JobState)
+).select_from(jobs)
 
 
 class SqlEvents:
@@ -90,8 +93,4 @@ class SqlHealth:
         await self._database.write(lambda connection: None, within_s=_CHECK_S)
 
     async def counts(self) -> dict[str, int]:
-        def run(connection: sa.Connection) -> dict[str, int]:
-            return {row[0]: row[1] for row in connection.execute(_COUNTS)}
-
-        found = await self._database.read(run)
-        return {state.value: found.get(state.value, 0) for state in JobState}
+        return await self._database.read(lambda connection: connection.execute(_COUNTS).one()._asdict())
