@@ -169,7 +169,11 @@ async def test_what_is_not_the_recordings_fault_costs_it_nothing(house: House, e
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [(b"RIFF\x00\x00\x00\x00WAVE", "media_undecodable"), (wav(0.1, rate=1), "media_limits")],
+    [
+        (b"RIFF\x00\x00\x00\x00WAVE", "media_undecodable"),
+        (wav(0.1, rate=1), "media_limits"),
+        (wav().replace(b"fmt \x10\x00\x00\x00\x01\x00", b"fmt \x10\x00\x00\x00\x02\x00"), "sandbox_missing"),  # ADPCM
+    ],
 )
 async def test_what_cannot_be_decoded_fails_at_once(house: House, body: bytes, code: str) -> None:
     job_id = await house.submit("a", body)

@@ -28,7 +28,6 @@ class _Desk:
     heard_at: float = float("-inf")  # monotonic
     up: bool = False
     calls: int = 0  # ours, now
-    suspects: int = 0  # of them: recordings on which an engine has died before
     asking: asyncio.Task[None] | None = None
 
     def fresh(self, now: float) -> bool:
@@ -84,21 +83,15 @@ class EngineRoom:
         return sum(d.info.busy for d in self._desks if d.info and d.up)
 
     @asynccontextmanager
-    async def borrow(self, options: TranscribeOptions, *, suspect: bool = False) -> AsyncIterator[Engine]:
-        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable.
-
-        `suspect`: an engine has failed on this recording before. Two of those never share an engine (EngineBusy): one
-        that kills engines would take its neighbour with it each time, and both would run out of attempts."""
+    async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:
+        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable."""
         await self.refresh()
         now = self._clock.monotonic()
         fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options)]
         if not fitting:
             raise errors.EngineUnavailable()
-        if suspect and not (fitting := [d for d in fitting if not d.suspects]):
-            raise errors.EngineBusy()
         desk = min(fitting, key=lambda d: d.calls / max(1, d.info.slots if d.info else 1))
         desk.calls += 1
-        desk.suspects += suspect
         try:
             yield desk.engine
         except (errors.EngineUnavailable, errors.EngineFailed):
@@ -106,7 +99,6 @@ class EngineRoom:
             raise
         finally:
             desk.calls -= 1
-            desk.suspects -= suspect
 
 
 def _fits(info: EngineInfo, options: TranscribeOptions) -> bool:

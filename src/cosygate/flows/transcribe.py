@@ -117,7 +117,7 @@ class Transcribe:
         )
         fd = await self._files.open(claim.job.upload_id, listing)
         try:
-            async with self._engines.borrow(options, suspect=claim.job.attempt > 0) as engine:
+            async with self._engines.borrow(options) as engine:
                 transcript = await recognition.run(fd, engine)
         finally:
             os.close(fd)
@@ -153,13 +153,14 @@ class Transcribe:
     async def _settle(self, claim: Claim, error: Exception) -> None:
         """What an error costs the job (reliability.md, "Job leasing" 7)."""
         now = self._clock.now()
-        if isinstance(error, errors.RecordingFailed | errors.AudioGone) and not getattr(error, "counts", False):
-            if await self._leases.commit(claim, now, result=None, error=(error.code, error.detail)):
-                self._finished(claim, JobState.FAILED, now, code=error.code)
-        elif isinstance(error, errors.Unavailable):
-            await self._give_back(claim, Requeue.HAND_BACK, self._pause(claim.job_id), error)
+        known = error if isinstance(error, errors.CosyGateError) else errors.CosyGateError()
+        if isinstance(known, errors.Unavailable):
+            await self._give_back(claim, Requeue.HAND_BACK, self._pause(claim.job_id), known)
+        elif known is error and not getattr(error, "counts", False):
+            # Known, and the same however often it is tried.
+            if await self._leases.commit(claim, now, result=None, error=(known.code, known.detail)):
+                self._finished(claim, JobState.FAILED, now, code=known.code)
         else:
-            known = error if isinstance(error, errors.CosyGateError) else errors.CosyGateError()
             if known is not error:
                 _log.error("task.crashed", exc_info=error)
             await self._give_back(
