@@ -19,7 +19,8 @@ class UploadRecords(Protocol):
         """Writes `upload`, or returns the one that the owner's session_id is bound to already, whatever its state.
         Raises TooManyUploads when the owner has `max_open` open ones (counted in the same transaction)."""
 
-    async def find(self, owner: str, session_id: str) -> Upload | None: ...
+    async def find(self, owner: str, session_id: str) -> Upload | None:
+        """The upload that the owner's session_id is bound to: open or complete."""
 
     async def complete(self, job: NewJob) -> Job:
         """In one transaction: the upload becomes complete, its job queued with a first `progress` event and an
@@ -104,7 +105,8 @@ MAX_DELAY_S = 60.0  # no requeue asks for more; a `not_before` further ahead tha
 
 class Events(Protocol):
     async def append(self, claim: Claim, events: Sequence[tuple[str, dict[str, Any]]], percent: int | None) -> bool:
-        """Events (kind, data) under the claim's fence, in order, and the job's percent. False: the lease is lost."""
+        """Events (kind, data) under the claim's fence, in order, and the job's percent, told as a last `progress` event
+        (earlier ones of the job are dropped). False: the lease is lost."""
 
     async def read(self, job_id: str, after: int, limit: int) -> list[JobEvent]:
         """Events with seq > after, in order. Reading from 0 gives the whole story of the current claim: when a job is
