@@ -62,6 +62,9 @@ def test_the_description_has_every_route_and_problem(alice: httpx2.Client) -> No
         "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/health", "/readyz", "/metrics",
     } == described["paths"].keys()  # fmt: skip
     assert "Problem" in described["components"]["schemas"]
+    assert {"code": "task_not_found", "status": 404, "title": "There is no such task", "retryable": False} in described[
+        "x-problems"
+    ]
     assert "HTTPValidationError" not in json.dumps(described)
 
 

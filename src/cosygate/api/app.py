@@ -94,6 +94,10 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             if "application/json" in invalid.get("content", {}):
                 invalid["description"] = "Problem (RFC 9457)"
                 invalid["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    # What a problem's `type` points to: /docs shows each code under its own anchor.
+    schema["x-problems"] = [
+        {"code": e.code, "status": e.status, "title": e.title, "retryable": e.retryable} for e in errors.all_errors()
+    ]
     app.openapi_schema = schema
     return schema
 
