@@ -55,7 +55,11 @@ class Victim(Server):
         self._script.write_text(json.dumps(script))
 
     def token(self, sub: str = "alice", **options: str) -> str:
-        return issue(_SECRET, subject=sub, now=time.time(), ttl_s=6 * 3600)
+        return self.sign(sub, time.time())
+
+    def sign(self, sub: str, at: float) -> str:
+        """A token for half a day from `at`, seconds since the epoch."""
+        return issue(_SECRET, subject=sub, now=at, ttl_s=12 * 3600)
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         with closing(sqlite3.connect(self.data_dir / "cosygate.db", timeout=10)) as connection:
