@@ -1,4 +1,5 @@
-"""The README is true: its tour by curl and its Python run as they stand, against a real server."""
+"""The README and docs/api.md are true of a real server: the tour by curl and the Python run as they stand, and the API
+page has the endpoints, fields and answers that the server describes."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.server import Server
@@ -62,6 +65,24 @@ def test_the_python_runs(server: Server, monkeypatch: pytest.MonkeyPatch, capsys
     names = {"token": server.token("reader")}
     exec(compile(example.replace("http://127.0.0.1:8000", server.url), "README.md", "exec"), names)
     assert capsys.readouterr().out == "The first words of the script.\n"
+
+
+def test_the_api_page_has_every_endpoint_with_its_fields(server: Server) -> None:
+    described = httpx2.get(f"{server.url}/openapi.json").json()
+    page = (ROOT / "docs" / "api.md").read_text()
+    endpoints = [f"{method.upper()} {path}" for path, item in described["paths"].items() for method in item]
+    assert sorted(re.findall(r"^### `([A-Z]+ /[^`]*)`$", page, re.MULTILINE)) == sorted(endpoints)
+    names = {p["name"] for item in described["paths"].values() for o in item.values() for p in o.get("parameters", [])}
+    for schema in described["components"]["schemas"].values():
+        names |= schema.get("properties", {}).keys()
+    names |= {name for p in described["paths"].values() for o in p.values() for name in form_fields(o)}
+    known_elsewhere = {"type", "title", "status", "detail", "trace_id", "retry_after"}  # a problem's: errors.md
+    assert [n for n in sorted(names - known_elsewhere) if not re.search(rf"[`\"{{?&/]{n}\b", page)] == []
+
+
+def form_fields(operation: dict[str, Any]) -> list[str]:
+    content = operation.get("requestBody", {}).get("content", {})
+    return list(content.get("multipart/form-data", {}).get("schema", {}).get("properties", {}))
 
 
 def test_the_layout_is_the_one_there_is() -> None:
