@@ -72,6 +72,22 @@ async def test_sigterm_says_so_lets_calls_finish_and_ends() -> None:
         await engine.close()
 
 
+async def test_calls_that_wait_are_sent_away_at_once() -> None:
+    script = {"segment_s": 1.0, "rules": [{"do": "hang"}]}
+    with engine_process("--slots", "1", "--grace", "30", script=script) as process:
+        engine = GrpcEngine(process.address)
+        runs, waits = (asyncio.create_task(recognise(engine, SECOND)) for _ in range(2))
+        await asyncio.sleep(0.4)
+        os.kill(process.pid, signal.SIGTERM)
+        with pytest.raises(errors.EngineUnavailable):
+            await asyncio.wait_for(waits, 2)
+        assert not runs.done()
+        runs.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await runs
+        await engine.close()
+
+
 async def test_calls_that_outlast_the_grace_cost_their_recordings_nothing() -> None:
     script = {"segment_s": 1.0, "rules": [{"do": "hang"}]}
     with engine_process("--slots", "1", "--grace", "0.3", script=script) as process:

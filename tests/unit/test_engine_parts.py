@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import threading
 from pathlib import Path
@@ -65,7 +64,16 @@ async def test_who_leaves_the_line_takes_no_slot_along() -> None:
     assert late.done()
     slots.withdraw(late)  # it was given, but nobody took it
     assert slots.busy == 0
-    await asyncio.sleep(0)
+
+
+async def test_who_is_turned_away_has_no_slot_to_give_back() -> None:
+    slots = Slots(1, line=4)
+    slots.ask()
+    turned_away = slots.ask()
+    slots.turn_away()
+    assert turned_away.cancelled()
+    slots.withdraw(turned_away)
+    assert (slots.busy, slots.waiting) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ class Call:
                 await asyncio.wait({turn}, timeout=min(left, TELL_EVERY_S))
                 if not turn.done():
                     await self._progress(config.first_sample)
+            if turn.cancelled():
+                raise CallEnded(grpc.StatusCode.UNAVAILABLE, "the engine is shutting down")
         except BaseException:
             self._slots.withdraw(turn, wanted)
             raise

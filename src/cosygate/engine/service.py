@@ -55,9 +55,11 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             self._running.discard(task)
 
     async def drain(self, grace_s: float) -> bool:
-        """Takes no more calls, waits for those that run, then ends them with ABORTED (their callers try elsewhere).
+        """Takes no more calls, sends away those that wait, lets those that run finish, then ends what is left with
+        ABORTED (their callers try elsewhere).
         False when a thread is still at work: the process cannot end in an orderly way."""
         self._draining = True
+        self._slots.turn_away()
         if self._running:
             await asyncio.wait(set(self._running), timeout=grace_s)
         self._handing_back = True

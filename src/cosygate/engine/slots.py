@@ -30,7 +30,7 @@ class Slots:
 
     def ask(self, wanted: int = 1) -> asyncio.Future[None]:
         """A future that is done when `wanted` slots are the caller's (at once, if they are free and nobody waits): then
-        `give_back` as many. Whoever stops waiting calls `withdraw`. Raises LineFull."""
+        `give_back` as many. Cancelled by `turn_away`. Whoever stops waiting calls `withdraw`. Raises LineFull."""
         future = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= self._line and (self._waiting or self._free < wanted):
             raise LineFull
@@ -40,11 +40,18 @@ class Slots:
 
     def withdraw(self, future: asyncio.Future[None], wanted: int = 1) -> None:
         """Leaves the line; slots that were given meanwhile go to the next."""
+        if future.cancelled():
+            return
         if future.done():
             self.give_back(wanted)
         else:
             self._waiting.remove((future, wanted))
             self._serve()  # it may have stood in the way of those who want fewer
+
+    def turn_away(self) -> None:
+        """Cancels the futures of all that wait."""
+        while self._waiting:
+            self._waiting.popleft()[0].cancel()
 
     def give_back(self, count: int = 1) -> None:
         self._free += count
