@@ -2,7 +2,7 @@
 
     config → slot → accepted → (audio → pieces → segments, progress)* → half-close → last segments → done
 
-At most one message of audio is read beyond the one in work (READ_AHEAD), so a slow recogniser slows its caller.
+No message is read before the one in work is done, so a slow recogniser slows its caller.
 """
 
 from __future__ import annotations
