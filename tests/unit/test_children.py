@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cosygate.kit.backoff import Backoff
@@ -203,6 +205,20 @@ def test_only_sockets_are_stale(tmp_path: Path) -> None:
     remove_stale_socket(file)
     remove_stale_socket(tmp_path / "nothing")
     assert file.exists()
+
+
+@pytest.mark.parametrize("after_s", [0, 0.0005, 0.002, 0.01, 0.05])
+async def test_stopping_at_any_moment_leaves_no_process_behind(after_s: float) -> None:
+    before = psutil.Process().children()
+    slow_to_get_ready = spec("import time; time.sleep(0.03); " + DEAF, ready_timeout_s=0.01, grace_s=0.05)
+    for child_spec in (spec(SERVES), slow_to_get_ready):
+        for _ in range(5):
+            child = Child(child_spec, SystemClock(), SystemRandomness())
+            await child.start()
+            await asyncio.sleep(after_s)
+            await child.stop(grace_s=0.02)
+            assert psutil.Process().children() == before
+    gc.collect()  # an unreaped one would warn here
 
 
 async def test_stopping_what_never_started_is_fine() -> None:

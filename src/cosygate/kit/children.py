@@ -205,7 +205,7 @@ class _Process:
         try:
             process._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, popen.stdout)
         except BaseException:
-            process.signal(signal.SIGKILL)
+            await process.kill()
             raise
         return process
 
@@ -234,8 +234,13 @@ class _Process:
         finally:
             if not self.ended.done():
                 _log.error("child.killed", pid=self.pid, grace_s=grace_s)
-                self.signal(signal.SIGKILL)
-        return await self.ended
+                await self.kill()
+        return self.ended.result()
+
+    async def kill(self) -> None:
+        """Returns when it is gone: a kill takes no time that could be bounded."""
+        self.signal(signal.SIGKILL)
+        await asyncio.wait({self.ended})
 
     async def _drop(self) -> None:
         while await self._lines.read(4096):
