@@ -147,7 +147,6 @@ ADVICE = {
     "recording_too_large": "Split the recording; abort this upload.",
     "too_many_parts": "Use larger chunks: `seq` stays below `limit`.",
     "media_unsupported": "Send audio in a format of [decoder.md](decoder.md), or name raw PCM by `audio_format`.",
-    "media_invalid": "Reserved: nothing answers with it yet.",
     "sandbox_missing": "Send WAV or PCM; the operator runs `cosygate doctor`.",
     "rate_limited": _FAMILY,
     "too_many_uploads": "Finish or abort uploads that are open.",

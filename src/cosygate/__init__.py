@@ -1,3 +1,3 @@
-"""CosyGate: a self-hosted speech gateway. Recordings and live speech in, transcripts out."""
+"""CosyGate: a self-hosted speech gateway. Recordings in, transcripts out."""
 
 __version__ = "0.1.0"

@@ -167,10 +167,6 @@ class UnsupportedMedia(CosyGateError):
     code, title, status, close_code = "media_unsupported", "This is not audio that can be decoded here", 415, 4400
 
 
-class MediaInvalid(UnsupportedMedia):
-    code, title = "media_invalid", "The audio header is not valid"
-
-
 class SandboxMissing(UnsupportedMedia):
     code, title = "sandbox_missing", "Compressed media is refused: this host has no decoder sandbox"
 
