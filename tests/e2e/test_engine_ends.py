@@ -118,9 +118,10 @@ def test_its_socket_is_for_its_user_alone() -> None:
 
 
 async def test_it_dies_with_its_parent_and_so_does_its_command(tmp_path: Path) -> None:
-    """The parent is killed in the middle of a call: neither the engine nor the program that it runs may stay."""
+    """The parent is killed in the middle of a call: neither the engine, nor the program that it runs, nor what that
+    has started may stay."""
     pids = tmp_path / "pids"
-    command = f"sh -c 'echo $$ >> {pids}; sleep 60' {{wav}}"
+    command = f"sh -c 'sleep 60 & echo $$ $! >> {pids}; wait' {{wav}}"
     argv = engine_argv(f"unix:{tmp_path}/s", "--recogniser", "command", "--command", command)
     code = (
         "import os, subprocess, sys, time\n"
@@ -135,12 +136,11 @@ async def test_it_dies_with_its_parent_and_so_does_its_command(tmp_path: Path) -
     call = asyncio.create_task(recognise(engine, speech_pcm()[0]))
     await until(pids.exists)
     await until(lambda: pids.read_text().strip() != "")
-    command_pid = int(pids.read_text().split()[0])
-    assert alive(engine_pid)
-    assert alive(command_pid)
+    everyone = [engine_pid, *map(int, pids.read_text().split()[:2])]
+    assert all(map(alive, everyone))
     parent.kill()
     parent.communicate()
-    await until(lambda: not alive(engine_pid) and not alive(command_pid), seconds=3)
+    await until(lambda: not any(map(alive, everyone)), seconds=3)
     with pytest.raises(errors.EngineFailed):
         await call
     await engine.close()

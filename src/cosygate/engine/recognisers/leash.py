@@ -1,7 +1,7 @@
-"""`python leash.py PARENT PROGRAM ARGS…`: becomes PROGRAM, which the kernel kills when PARENT (a pid) dies.
+"""`python leash.py PARENT PROGRAM ARGS…`: runs PROGRAM, and kills its whole process group when PARENT (a pid) dies.
 
-A program of its own, and not code between fork and exec: that is not safe in a process with threads. Imports nothing
-of cosygate, so that it costs as little as an interpreter can.
+A program of its own, and not code between fork and exec: that is not safe in a process with threads. Started as the
+leader of a new group. Imports nothing of cosygate, so that it costs as little as an interpreter can.
 """
 
 import ctypes
@@ -11,11 +11,23 @@ import sys
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
+
+def main(parent: int, argv: list[str]) -> int:
+    """The program's exit status; as shells have it, 128 + N when signal N ended it and 127 when it cannot be run."""
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # died before the line above
+        return 1
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            os.execvp(argv[0], argv)  # noqa: S606 - running the configured program, without a shell, is the point
+        except OSError:
+            os._exit(127)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if status >= 0 else 128 - status
+
+
 if __name__ == "__main__":
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):  # died before the line above
-        sys.exit(1)
-    try:
-        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - running the configured program, without a shell, is the point
-    except OSError as error:
-        sys.exit(f"{sys.argv[2]}: {error.strerror}")
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
