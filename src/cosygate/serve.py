@@ -135,6 +135,8 @@ class _Serve:
             argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
         if settings.script is not None:
             argv += ["--script", str(settings.script)]
+        # Its own grace ends before the supervisor's patience: calls then end as "try elsewhere", not as a crash.
+        argv += ["--grace", "3"]
         # The engine never sees a token, so it gets no secret either.
         spec = ChildSpec(
             name=f"engine {index}",

@@ -59,7 +59,7 @@ class SpeechEngineServicer:
     def Recognize(self, request_iterator, context):
         """Audio in, events out; file and live alike. First message `config`, then `audio`, then half-close.
         Status: INVALID_ARGUMENT the caller's fault; RESOURCE_EXHAUSTED no slot within slot_wait_ms; UNAVAILABLE try
-        elsewhere; DATA_LOSS, INTERNAL the engine's fault.
+        elsewhere; ABORTED the engine shuts down, try elsewhere; DATA_LOSS, INTERNAL the engine's fault.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class SpeechEngineStub:
     Recognize: _grpc.StreamStreamMultiCallable[_speech_engine_pb2.RecognizeRequest, _speech_engine_pb2.RecognizeEvent]
     """Audio in, events out; file and live alike. First message `config`, then `audio`, then half-close.
     Status: INVALID_ARGUMENT the caller's fault; RESOURCE_EXHAUSTED no slot within slot_wait_ms; UNAVAILABLE try
-    elsewhere; DATA_LOSS, INTERNAL the engine's fault.
+    elsewhere; ABORTED the engine shuts down, try elsewhere; DATA_LOSS, INTERNAL the engine's fault.
     """
 
 @_typing.type_check_only
@@ -47,7 +47,7 @@ class SpeechEngineAsyncStub(SpeechEngineStub):
     Recognize: _aio.StreamStreamMultiCallable[_speech_engine_pb2.RecognizeRequest, _speech_engine_pb2.RecognizeEvent]  # type: ignore[assignment]
     """Audio in, events out; file and live alike. First message `config`, then `audio`, then half-close.
     Status: INVALID_ARGUMENT the caller's fault; RESOURCE_EXHAUSTED no slot within slot_wait_ms; UNAVAILABLE try
-    elsewhere; DATA_LOSS, INTERNAL the engine's fault.
+    elsewhere; ABORTED the engine shuts down, try elsewhere; DATA_LOSS, INTERNAL the engine's fault.
     """
 
 class SpeechEngineServicer(metaclass=_abc_1.ABCMeta):
@@ -67,7 +67,7 @@ class SpeechEngineServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_speech_engine_pb2.RecognizeEvent], _abc.AsyncIterator[_speech_engine_pb2.RecognizeEvent]]:
         """Audio in, events out; file and live alike. First message `config`, then `audio`, then half-close.
         Status: INVALID_ARGUMENT the caller's fault; RESOURCE_EXHAUSTED no slot within slot_wait_ms; UNAVAILABLE try
-        elsewhere; DATA_LOSS, INTERNAL the engine's fault.
+        elsewhere; ABORTED the engine shuts down, try elsewhere; DATA_LOSS, INTERNAL the engine's fault.
         """
 
 def add_SpeechEngineServicer_to_server(servicer: SpeechEngineServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
