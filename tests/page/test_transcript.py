@@ -200,7 +200,8 @@ def test_a_failed_task_says_why(visit: Visit, server: Server) -> None:
 def test_earlier_tasks_come_page_by_page_newest_first(visit: Visit, server: Server) -> None:
     page = visit(server, "collector")
     choose(page, *((f"number {n:02}.wav", speech(1, 100 + n)) for n in range(23)))
-    expect(page.locator("#uploads li")).to_have_count(0, timeout=60_000)
+    expect(page.locator("#tasks .name")).to_have_count(23, timeout=60_000)
+    expect(page.locator("#uploads li")).to_have_count(0)
     page.goto(f"{server.url}/#/")
     page.reload()
     names = page.locator("#tasks .name")
