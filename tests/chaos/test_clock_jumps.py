@@ -59,9 +59,9 @@ class SkewedVictim(Victim):
 
 
 def test_jumps_while_jobs_run_and_uploads_are_open(data_dir: Path) -> None:
-    leases = {"lease_renew_s": 0.5, "lease_expire_s": 3.0, "reaper_every_s": 0.3}
+    leases = {"lease_renew_s": 0.8, "lease_expire_s": 3.0, "reaper_every_s": 0.1}
     keeping = {"housekeeping_every_s": 0.5, "upload_expiry_hours": 1.5, "retention_hours": 1.5}
-    script, data = {"delay_s": 4.5}, recording(7)
+    script, data = {"delay_s": 4.0}, recording(7)
     with SkewedVictim(data_dir, script=script, engine_slots=3, **leases, **keeping) as victim, victim.http() as http:
         cancelled = submit(http, "cancelled", recording(5))
         assert http.delete(f"/v1/task/{cancelled}").json()["state"] == "cancelled"
@@ -69,6 +69,7 @@ def test_jumps_while_jobs_run_and_uploads_are_open(data_dir: Path) -> None:
             jobs = [submit(http, f"job-{n}-{jump_s}", recording(n)) for n in range(2)]
             assert put_chunk(http, f"open-{jump_s}", 0, data[:20_000]).status_code == 200
             victim.wait_state(jobs[1], "running")
+            time.sleep(0.5)  # the reaper has seen their beats
             victim.skew(jump_s)
             done = put_chunk(http, f"open-{jump_s}", 1, data[20_000:], last=True)
             assert done.status_code == 202

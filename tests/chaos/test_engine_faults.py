@@ -55,7 +55,7 @@ def test_a_stopped_engine_holds_nobody_up_and_is_replaced(data_dir: Path) -> Non
 
 def test_a_neighbour_of_poison_is_not_taken_for_it(data_dir: Path) -> None:
     """One engine, two slots: when it dies, nobody can tell which of the two recordings it died of."""
-    script = {"delay_s": 4.0, "rules": [POISON]}
+    script = {"delay_s": 2.5, "rules": [POISON]}
     with Victim(data_dir, engines=1, engine_slots=2, script=script) as victim, victim.http() as http:
         neighbour = submit(http, "neighbour", recording(1))
         victim.wait_state(neighbour, "running")
