@@ -123,6 +123,24 @@ async def test_closed_uploads_that_ran_out_are_forgotten_in_the_end(records: Sql
         await records.uploads.complete(new_job(1))
 
 
+async def test_forgetting_leaves_the_upload_of_a_cancelled_job(records: SqlRecords) -> None:
+    await records.uploads.open(new_upload(1, expires_at=1_001.9), max_open=9)
+    await records.uploads.complete(new_job(1))
+    await records.jobs.cancel(OWNER, new_job(1).id, 2_000.0)
+    await records.uploads.open(new_upload(2), max_open=9)  # opened at 1002.5, after the first ran out
+    assert await records.uploads.close("upload-2", UploadState.ABORTED) is True
+    assert await records.jobs.get(OWNER, new_job(1).id) is not None
+
+
+async def test_known_are_uploads_that_are_open_or_complete(records: SqlRecords) -> None:
+    for number in (1, 2, 3):
+        await records.uploads.open(new_upload(number), max_open=9)
+    await records.uploads.complete(new_job(1))
+    await records.uploads.close("upload-2", UploadState.ABORTED)
+    asked = [f"upload-{number}" for number in (1, 2, 3, 4)]
+    assert await records.uploads.known(asked) == {"upload-1", "upload-3"}
+
+
 # --- completing --------------------------------------------------------------------------------------------------
 
 

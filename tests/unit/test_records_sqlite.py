@@ -191,3 +191,12 @@ async def test_durability_decides_when_sqlite_syncs(tmp_path: Path, durability: 
             assert await transact(lambda c: c.exec_driver_sql("PRAGMA secure_delete").scalar_one()) == 1
     finally:
         await database.close()
+
+
+async def test_errors_tell_nothing_of_what_was_written(database: SqliteDatabase) -> None:
+    def run(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("INSERT INTO nowhere VALUES (?)", ("what was said",))
+
+    with pytest.raises(sa.exc.OperationalError) as caught:
+        await database.write(run)
+    assert "said" not in str(caught.value)

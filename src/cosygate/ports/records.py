@@ -34,7 +34,7 @@ class UploadRecords(Protocol):
         """Open uploads whose expires_at has passed, oldest first."""
 
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
-        """Those of at most 200 ids that have a row."""
+        """Those of at most 200 ids that are open or complete: the bytes of all others are nobody's."""
 
 
 class JobRecords(Protocol):

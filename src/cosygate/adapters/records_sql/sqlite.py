@@ -75,6 +75,7 @@ class SqliteDatabase:
             connect_args={"check_same_thread": False, "timeout": busy_s, "cached_statements": 256},
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
+            hide_parameters=True,  # in error messages, which are logged: a transcript may be among them
         )
         sa.event.listen(self._engine, "connect", _pragmas(durability))
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="records-write")

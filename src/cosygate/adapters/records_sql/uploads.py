@@ -49,7 +49,12 @@ _CLOSE = (
     .values(state=bindparam("closed"))
     .returning(uploads.c.created_at)
 )
-_FORGET = sa.delete(uploads).where(closed_upload, uploads.c.expires_at < bindparam("opened_at"))
+# A cancelled job keeps its upload's row (a foreign key): it goes when the job does.
+_FORGET = sa.delete(uploads).where(
+    closed_upload,
+    uploads.c.expires_at < bindparam("opened_at"),
+    ~sa.exists().where(jobs.c.upload_id == uploads.c.id),
+)
 _STALE = (
     sa.select(*upload_columns)
     .where(open_upload, uploads.c.expires_at <= bindparam("now"))
@@ -117,7 +122,7 @@ class SqlUploads:
         )
 
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
-        query = sa.select(uploads.c.id).where(uploads.c.id.in_(upload_ids))
+        query = sa.select(uploads.c.id).where(uploads.c.id.in_(upload_ids), bound)
         return await self._database.read(lambda connection: set(connection.execute(query).scalars()))
 
 
