@@ -1,0 +1,60 @@
+"""The head of an HTTP/1.1 request, bounded in bytes and in time: uvicorn with httptools holds whatever comes before the
+body, for as long as somebody cares to send it, and that is before anybody has shown a token."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_TOO_SLOW = b"408 Request Timeout"
+
+
+class BoundedHead(HttpToolsProtocol):
+    """Beyond either bound the connection is answered with a bare status and closed."""
+
+    head_max_bytes = 128 * 1024  # request line and headers, give or take one read of the socket
+    head_max_s = 20.0  # from the connection, or the head's first bytes, to its end
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        super().connection_made(transport)
+        self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_over()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self.head_max_bytes:
+                self._refuse_head(_TOO_LARGE)
+            elif self._head_timer is None:
+                self._time_head()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_over()
+        super().on_headers_complete()
+
+    def _time_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_max_s, self._refuse_head, _TOO_SLOW)
+
+    def _head_over(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse_head(self, status: bytes) -> None:
+        self._head_over()
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
