@@ -21,6 +21,7 @@ import uvloop
 from cosygate import errors
 from cosygate import settings as settings_module
 from cosygate.api.app import build
+from cosygate.api.head import BoundedHead
 from cosygate.kit import logs
 from cosygate.kit.lineage import die_with_parent
 from cosygate.wiring import House, open_house
@@ -58,7 +59,9 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
         await runner.start(first=index == 0)
         server = _Server(_config(settings, house))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await server.serves.wait()
+        await asyncio.wait({serving, asyncio.create_task(server.serves.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()  # why it does not start: a certificate that cannot be used
         _calm_collector()
         house.readiness.started = True
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
@@ -82,7 +85,7 @@ def _calm_collector() -> None:
 def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
     return uvicorn.Config(
         build(house.doors),
-        http="httptools",
+        http=BoundedHead,
         ws="none",
         lifespan="off",
         log_config=None,

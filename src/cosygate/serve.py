@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cosygate import settings as settings_module
 from cosygate.kit import logs
@@ -198,6 +199,8 @@ def _listen(settings: Settings) -> list[socket.socket]:
             sock = socket.socket(family, kind, proto)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if len(sockets) == 1:
+                _refuse_taken(family, where)
             if settings.workers > 1:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(where)
@@ -208,6 +211,14 @@ def _listen(settings: Settings) -> list[socket.socket]:
             sock.close()
         raise CannotStart(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
     return sockets
+
+
+def _refuse_taken(family: int, where: Any) -> None:
+    """Raises OSError when somebody listens there, which SO_REUSEPORT would hide: connections would be split with
+    another server of the same user."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
 
 
 def _run_dir(data_dir: Path) -> Path:
