@@ -36,10 +36,10 @@ class Runner:
     async def start(self, *, first: bool) -> None:
         """Recovers and begins. `first`: this process also reconciles what a crash left between bytes and rows."""
         await housekeeping.recover(self._house.leases, self._claimant, self._house.clock)
-        if first:
-            await self._house.housekeeping.reconcile()
         keep = self._house.housekeeping
         self._loops = [
+            # Beside everything else: with many open uploads it takes long, and none of them waits for it.
+            *([asyncio.create_task(self._guarded(keep.reconcile))] if first else []),
             asyncio.create_task(self._dispatch()),
             asyncio.create_task(self._every(_RELAY_EVERY_S, self._relay)),
             asyncio.create_task(self._every(self._house.reaper_every_s, self._house.reaper.round)),
@@ -67,8 +67,11 @@ class Runner:
                 await self._house.engines.refresh()
                 claim = await self._house.transcribe.claim(self._claimant)
                 failures = 0
-            except errors.Unavailable as error:
-                _log.warning("runner.claim_failed", code=error.code)
+            except Exception as error:  # whatever it was: a runner that gave up would leave every job waiting for ever
+                if isinstance(error, errors.Unavailable):
+                    _log.warning("runner.claim_failed", code=error.code)
+                else:
+                    _log.exception("runner.claim_crashed")
                 await self._house.clock.sleep(self._backoff.delay(failures, self._house.randomness))
                 failures += 1
                 continue
@@ -97,9 +100,12 @@ class Runner:
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             await self._house.clock.sleep(seconds)
-            try:
-                await work()
-            except errors.Unavailable as error:
-                _log.warning("housekeeping.put_off", code=error.code)
-            except Exception:
-                _log.exception("housekeeping.crashed")
+            await self._guarded(work)
+
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except errors.Unavailable as error:
+            _log.warning("housekeeping.put_off", code=error.code)
+        except Exception:
+            _log.exception("housekeeping.crashed")

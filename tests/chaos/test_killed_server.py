@@ -163,7 +163,7 @@ def crashed_before_the_commit(victim: Victim, session: str, data: bytes) -> Iter
         assert put_chunk(http, session, 0, chunks[0]).status_code == 200
     with database_locked(victim):
         RawRequest(victim, f"/v1/audio/{session}/1?is_last=1", chunks[1]).send()
-        wait_for(lambda: list(victim.data_dir.glob("blobs/uploads/*/*/last")), "the mark")
+        wait_for(lambda: any(victim.data_dir.glob("blobs/uploads/*/*/last")), "the mark")
         time.sleep(0.2)  # so that it waits for the lock, not for us
         victim.kill()
     assert victim.jobs_of(session) == []
@@ -175,7 +175,7 @@ def test_a_crash_between_name_and_commit_is_reconciled_at_start(data_dir: Path) 
     data = recording(3)
     victim = Victim(data_dir)
     with victim, crashed_before_the_commit(victim, "torn", data) as chunks:
-        [task_id] = victim.jobs_of("torn")  # before anybody asked
+        [task_id] = wait_for(lambda: victim.jobs_of("torn") or None, "its task, before anybody asks")
         with victim.http() as http:
             status = http.get("/v1/audio/torn").json()
             assert (status["state"], status["task_id"]) == ("complete", task_id)

@@ -68,6 +68,8 @@ class MetricsDoor:
             address = ipaddress.ip_address(host or "")
         except ValueError:
             return False
+        # On a socket for both families, callers by IPv4 show up as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2).
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in (*_LOOPBACK, *self.allow))
 
 

@@ -84,11 +84,14 @@ class EngineRoom:
 
     @asynccontextmanager
     async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:
-        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable."""
+        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, or
+        EngineRefused when every engine is known and none has the model and language: waiting would not help."""
         await self.refresh()
         now = self._clock.monotonic()
         fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options)]
         if not fitting:
+            if self._desks and all(d.info and not _fits(d.info, options) for d in self._desks):
+                raise errors.EngineRefused("no engine here has this model, or recognises this language with it")
             raise errors.EngineUnavailable()
         desk = min(fitting, key=lambda d: d.calls / max(1, d.info.slots if d.info else 1))
         desk.calls += 1

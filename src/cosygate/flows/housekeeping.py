@@ -90,10 +90,12 @@ class Housekeeping:
     async def expire_uploads(self) -> None:
         """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""
         for upload in await self.uploads.stale(self.clock.now(), _BATCH):
-            if not await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
-                if await self.uploads.close(upload.id, UploadState.EXPIRED):
-                    _log.info("upload.expired", upload_id=upload.id)
+            if await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
+                continue
+            # Not closed: its last chunk came at this very moment, and it is somebody's task now.
+            if await self.uploads.close(upload.id, UploadState.EXPIRED):
                 await self.parts.erase(upload.id)
+                _log.info("upload.expired", upload_id=upload.id)
 
     async def reconcile(self) -> int:
         """At start: uploads whose last part was stored before a crash, but whose job was not. Returns how many."""
@@ -105,11 +107,11 @@ class Housekeeping:
         return made
 
     async def _complete_if_whole(self, upload_id: str, owner: str, session_id: str) -> bool:
-        listing = await self.parts.list(upload_id)
-        upload = await self.uploads.find(owner, session_id)
-        if not listing.complete or upload is None or upload.id != upload_id:
-            return False
         try:
+            listing = await self.parts.list(upload_id)
+            upload = await self.uploads.find(owner, session_id)
+            if not listing.complete or upload is None or upload.id != upload_id:
+                return False
             await self.ingest.complete(upload, listing, trace_id=upload_id)
         except (errors.UnsupportedMedia, errors.RecordingEmpty, errors.Conflict, errors.NotFound):
             return False  # its sender was, or will be, told the same
@@ -118,13 +120,14 @@ class Housekeeping:
     async def erase_old_tasks(self) -> None:
         """Retention: audio, transcript, events and row."""
         for job in await self.jobs.finished_before(self.clock.now() - self.retention_s, _BATCH):
-            await self.jobs.delete(job.id)
+            # The row last: after a crash in between, the next round finds the job again.
             await self.parts.erase(job.upload_id)
             await self.results.erase(job.id)
+            await self.jobs.delete(job.id)
             _log.info("task.retired", task_id=job.id)
 
     async def sweep_orphans(self) -> None:
-        """Bytes whose rows are gone: a crash between deleting the row and erasing the bytes leaves them."""
+        """Parts of uploads that are neither open nor complete: a crash between closing and erasing leaves them."""
         old = [uid for uid, age in (await self.survey.uploads()).items() if age > _ORPHAN_S]
         for start in range(0, len(old), _BATCH):
             batch = old[start : start + _BATCH]

@@ -95,7 +95,11 @@ class Ingest:
             raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
         if not listing.complete:
             return Stored(None, *listing.missing())
-        return Stored(await self.complete(upload, listing, trace_id), [], 0)
+        try:
+            return Stored(await self.complete(upload, listing, trace_id), [], 0)
+        except (errors.UploadClosed, errors.UploadNotFound):
+            await self._give_up(upload)
+            raise
 
     async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
                      mark: LastMark | None) -> tuple[Upload, Listing]:  # fmt: skip
@@ -111,10 +115,21 @@ class Ingest:
             # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
             return upload, await self._parts.put(upload.id, seq, received, mark)
         listing = await self._parts.put(upload.id, seq, received, mark, create=True)
+        if not listing.complete:  # else completing it looks at the row
+            bound = await self._uploads.find(*key)
+            if bound is None or bound.id != upload.id:
+                await self._give_up(upload)
+                raise errors.UploadClosed("the upload was given up meanwhile")
         self._open[key] = upload
         if len(self._open) > _REMEMBERED:
             self._open.popitem(last=False)
         return upload, listing
+
+    async def _give_up(self, upload: Upload) -> None:
+        """Forgets an upload that was aborted, expired or deleted while a chunk of it was on its way. The chunk may have
+        revived its place after that was erased; nothing may be acknowledged in there."""
+        self._open.pop((upload.owner, upload.session_id), None)
+        await self._parts.erase(upload.id)
 
     async def _bind(self, owner: str, session_id: str) -> Upload:
         now = self._clock.now()

@@ -43,7 +43,7 @@ class Readiness:
             found.append("database")
         try:
             await self._survey.check_room()
-        except errors.StorageFull:
+        except errors.Unavailable:  # full, or not to be used at all
             found.append("storage")
         return found
 

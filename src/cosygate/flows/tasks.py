@@ -91,9 +91,9 @@ class Tasks:
                 await self._results.erase(after.id)
                 _log.info("task.cancelled", task_id=task_id)
                 return after
-        # Rows first: a crash in between leaves bytes that nobody can reach, and housekeeping erases them.
-        await self._jobs.delete(task_id)
+        # The row last: after a crash in between, the owner's next try, or retention, finds the task and goes on.
         await self._parts.erase(job.upload_id)
         await self._results.erase(task_id)
+        await self._jobs.delete(task_id)
         _log.info("task.deleted", task_id=task_id)
         return None

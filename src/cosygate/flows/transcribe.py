@@ -98,7 +98,7 @@ class Transcribe:
             await self._clock.sleep(self._renew_s)
             try:
                 held = await self._leases.renew(claim)
-            except errors.DatabaseBusy:
+            except errors.Unavailable:  # busy, or its disk is full
                 continue  # the reaper waits for three renewals
             if not held:
                 work.cancel()
@@ -173,7 +173,7 @@ class Transcribe:
             state = await self._leases.requeue(
                 claim.job_id, claim.fence, why, now, delay_s=delay_s, error=(error.code, error.detail)
             )
-        except errors.DatabaseBusy:
+        except errors.Unavailable:
             _log.warning("task.give_back_failed")  # the reaper will find it
             return
         if state is JobState.FAILED:

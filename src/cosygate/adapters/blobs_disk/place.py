@@ -94,11 +94,16 @@ def mark_bytes(mark: LastMark) -> bytes:
 
 
 def read_mark(folder: int) -> LastMark | None:
-    """Of the folder that the descriptor stands for; None when there is none."""
+    """Of the folder that the descriptor stands for; None when there is none. Raises Conflict when it is damaged, which
+    a power loss with durability=process can do."""
     try:
         fd = os.open(MARK, os.O_RDONLY, dir_fd=folder)
     except FileNotFoundError:
         return None
     with open(fd, "rb") as file:
-        data = json.load(file)
-    return LastMark(data["last_seq"], data["options"])
+        text = file.read()
+    try:
+        data = json.loads(text)
+        return LastMark(data["last_seq"], data["options"])
+    except (ValueError, KeyError, TypeError):
+        raise errors.Conflict("what is stored of this upload is damaged: give it up and send it again") from None

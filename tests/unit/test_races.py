@@ -1,0 +1,245 @@
+"""Two things at the same moment: what a chunk, an abort, expiry, retention and a broken part of the house do to each
+other. The real flows over a real store and real records; one step in between is done by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cosygate import errors
+from cosygate.adapters.blobs_disk import DiskStore
+from cosygate.adapters.records_sql import SqlRecords
+from cosygate.api.system import MetricsDoor
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.housekeeping import Housekeeping, Reaper
+from cosygate.flows.ingest import Digests, Stored
+from cosygate.flows.readiness import Readiness
+from cosygate.flows.tasks import Tasks
+from cosygate.kit.clock import SystemClock, SystemRandomness
+from cosygate.model.job import JobState
+from cosygate.model.options import TranscribeOptions
+from cosygate.model.upload import UploadState
+from cosygate.ports.engine import EngineInfo, ModelInfo
+from cosygate.worker import Runner
+from tests.api.conftest import wav
+from tests.support.blob_stores import MovedClock as ShiftedClock
+from tests.support.clock import MovedClock
+from tests.unit.test_transcribe_flow import ALICE, House, OwnEngine
+
+Step = Callable[[], Awaitable[object]]
+
+
+@pytest.fixture
+def store_clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, store_clock: ShiftedClock) -> AsyncIterator[House]:
+    records = await SqlRecords.open(f"sqlite:///{tmp_path / 'r.db'}", durability="process")
+    async with DiskStore(tmp_path / "blobs", durability="process", clock=store_clock) as store:
+        yield House(records, store, MovedClock())
+    await records.close()
+
+
+async def send(house: House, seq: int, body: bytes = b"x", *, last: bool = False) -> Stored:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body
+
+    received = await house.ingest.receive(pieces(), Digests())
+    try:
+        return await house.ingest.put(ALICE, "s", seq, received, "0" * 32, TranscribeOptions() if last else None)
+    finally:
+        await received.close()
+
+
+def before(port: object, method: str, step: Step, *, once: bool = True) -> None:
+    """Does `step` whenever (or the first time) `method` of the port is called, just before it."""
+    real, done = getattr(port, method), []
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if not (once and done):
+            done.append(True)
+            await step()
+        return await real(*args, **kwargs)
+
+    setattr(port, method, call)
+
+
+def housekeeping(house: House) -> Housekeeping:
+    return Housekeeping(
+        uploads=house.records.uploads, jobs=house.records.jobs, parts=house.store.parts, results=house.store.results,
+        survey=house.store.survey, ingest=house.ingest, clock=house.clock, retention_s=100.0,
+    )  # fmt: skip
+
+
+async def open_now(house: House) -> str:
+    upload = await house.records.uploads.find(ALICE.owner, "s")
+    assert upload is not None
+    return upload.id
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_chunk_that_meets_an_abort_does_not_revive_the_upload(house: House, whole: bool) -> None:
+    before(house.store.parts, "put", lambda: house.ingest.abort(ALICE, "s"))
+    with pytest.raises(errors.UploadClosed):
+        await send(house, 0, wav(0.1), last=whole)
+    assert await house.store.survey.uploads() == {}
+    await send(house, 0, wav(0.1))  # the name is free, and what is sent under it completes
+    await send(house, 1)
+    assert (await send(house, 2, last=True)).job_id is not None
+
+
+async def test_the_last_chunk_in_the_moment_of_expiry_keeps_its_recording(house: House) -> None:
+    await send(house, 0, wav(0.1))
+    upload_id = await open_now(house)
+    house.clock.wall += 1e6
+    before(house.records.uploads, "close", lambda: send(house, 1, last=True))
+    await housekeeping(house).expire_uploads()
+    [job] = await house.records.jobs.page(ALICE.owner, state=None, before=None, limit=9)
+    assert job.upload_id == upload_id
+    assert (await house.store.parts.list(upload_id)).complete
+
+
+async def test_a_damaged_mark_stops_neither_start_nor_expiry(house: House, tmp_path: Path) -> None:
+    await send(house, 0, wav(0.1))
+    upload_id = await open_now(house)
+    [place] = (tmp_path / "blobs/uploads").glob(f"*/{upload_id}")
+    (place / "last").write_bytes(b"")  # as a power loss leaves it that was never synced
+    keep = housekeeping(house)
+    assert await keep.reconcile() == 0
+    with pytest.raises(errors.Conflict, match="damaged"):
+        await house.ingest.status(ALICE, "s")
+    house.clock.wall += 1e6
+    await keep.expire_uploads()
+    assert not place.exists()
+
+
+async def test_bytes_of_an_upload_that_was_closed_in_a_crash_are_swept(house: House, store_clock: ShiftedClock) -> None:
+    await send(house, 0)
+    await house.records.uploads.close(await open_now(house), UploadState.ABORTED)  # and then the machine went off
+    keep = housekeeping(house)
+    store_clock.shift = 3700.0
+    await keep.sweep_orphans()
+    assert await house.store.survey.uploads() == {}
+
+
+@pytest.mark.parametrize("who", ["owner", "retention"])
+async def test_an_erasure_that_is_cut_off_can_be_finished(house: House, who: str) -> None:
+    job_id = await house.submit("s", wav(0.1))
+    await house.run_one()
+    keep = housekeeping(house)
+    tasks = Tasks(
+        jobs=house.records.jobs, events=house.records.events, parts=house.store.parts, results=house.store.results,
+        clock=house.clock,
+    )  # fmt: skip
+    house.clock.wall += 1e6
+
+    async def erase() -> None:
+        await (tasks.delete(ALICE, job_id) if who == "owner" else keep.erase_old_tasks())
+
+    async def crash() -> None:
+        raise errors.DatabaseBusy
+
+    before(house.store.results, "erase", crash)
+    with pytest.raises(errors.DatabaseBusy):
+        await erase()
+    await erase()  # the owner's next try, the next round
+    assert await house.records.jobs.get(None, job_id) is None
+    assert await house.store.survey.used_bytes() == 0
+
+
+async def test_a_renewal_that_finds_the_disk_full_tries_again(house: House) -> None:
+    job_id = await house.submit("s", wav(0.1))
+    renewed: list[bool] = []
+    real = house.records.leases.renew
+
+    async def full(claim: Any) -> bool:
+        if not renewed:
+            renewed.append(False)
+            raise errors.StorageFull
+        renewed.append(await real(claim))
+        return renewed[-1]
+
+    cast("Any", house.records.leases).renew = full
+
+    async def midway() -> None:
+        for _ in range(2):
+            await house.clock.advance(10.0)
+            await asyncio.sleep(0.05)
+
+    house.engine.midway = midway
+    await house.run_one()
+    assert renewed == [False, True]
+    assert (await house.job(job_id)).state is JobState.SUCCEEDED
+
+
+class OnlyEnglish(OwnEngine):
+    up = True
+
+    async def describe(self) -> EngineInfo:
+        if not self.up:
+            raise errors.EngineUnavailable
+        return replace(await super().describe(), models=(ModelInfo("own", ("en",)),))
+
+
+async def test_a_language_that_no_engine_knows_is_refused_once_all_are_known() -> None:
+    clock, known, late = MovedClock(), OnlyEnglish(), OnlyEnglish()
+    late.up = False
+    room = EngineRoom([known, late], clock)
+
+    async def borrow(language: str) -> None:
+        async with room.borrow(TranscribeOptions(language=language)):
+            pass
+
+    await borrow("en-GB")
+    with pytest.raises(errors.EngineUnavailable):  # perhaps the other one can
+        await borrow("de")
+    late.up = True
+    await room.refresh()
+    await asyncio.sleep(0.01)  # it is asked beside
+    with pytest.raises(errors.EngineRefused):
+        await borrow("de")
+
+
+async def test_storage_that_cannot_be_used_is_a_reason(house: House) -> None:
+    async def broken() -> None:
+        raise errors.Unavailable("the storage failed (EIO)")
+
+    ready = Readiness(house.records.health, house.store.survey, house.clock)
+    before(house.store.survey, "check_room", broken)
+    ready.started = True
+    assert await ready.reasons() == ["storage"]
+
+
+async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
+    async def bug() -> None:
+        raise RuntimeError("a bug")
+
+    job_id = await house.submit("s", wav(0.1))
+    before(house.records.leases, "claim", bug)
+    records, clock = house.records, SystemClock()
+    whole = SimpleNamespace(
+        leases=records.leases, outbox=records.outbox, queue=house.queue, transcribe=house.transcribe, clock=clock,
+        randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock), housekeeping=housekeeping(house),
+        reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
+    )  # fmt: skip
+    runner = Runner(cast("Any", whole), claimant="me", jobs=1)
+    await runner.start(first=True)
+    async with asyncio.timeout(10):
+        while (await house.job(job_id)).state is not JobState.SUCCEEDED:
+            await asyncio.sleep(0.02)
+    await runner.stop(1.0)
+
+
+def test_metrics_are_open_to_ipv4_on_a_socket_for_both_families() -> None:
+    door = MetricsDoor.parse("10.0.0.0/8")
+    assert door.open_to("::ffff:127.0.0.1")
+    assert door.open_to("::ffff:10.1.2.3")
+    assert not door.open_to("::ffff:192.0.2.1")
