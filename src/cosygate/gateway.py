@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from cosygate.worker import Runner
 
 _log = logs.logger()
 CANNOT_START = 78  # EX_CONFIG (sysexits.h), as an engine says it
+_DESCRIPTORS = 65_536
 _TELL_S = 0.3  # between "not ready" and closing the door: event streams look for it four times a second
 
 
@@ -74,6 +76,13 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
     _log.info("gateway.stopped")
 
 
+def _many_descriptors() -> None:
+    """A connection that sends a large chunk needs two, and the usual soft limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _calm_collector() -> None:
     """The modules and routes that exist by now stay for good, and a request leaves no cycles behind: looking for them
     at the usual pace cost 8 % of a chunk's CPU."""
@@ -110,6 +119,7 @@ def main() -> int:
         return 0
     settings = settings_module.load()
     logs.configure(settings.log_level)
+    _many_descriptors()
     listener = socket.socket(fileno=args.fd)
     listener.setblocking(False)
     try:

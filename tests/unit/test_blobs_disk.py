@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -166,6 +167,36 @@ async def test_no_descriptor_is_left_open_by_the_cancelled(store: DiskStore) -> 
     cut = [await cancelled_after(steps, listing) for steps in range(30) for listing in (one, two)]
     assert any(cut)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_many_slow_bodies_hold_little_memory_together(store: DiskStore) -> None:
+    """Each alone may hold a MiB: 160 bodies of 800 kB would be 128 MB."""
+    count, parked, done = 160, 0, asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        nonlocal parked
+        for _ in range(8):
+            await asyncio.sleep(0)
+            yield bytes(100_000)
+        parked += 1
+        await done.wait()
+
+    tracemalloc.start()
+    try:
+        arriving = [asyncio.create_task(store.parts.receive(slow(), limit=8 * MIB)) for _ in range(count)]
+        while parked < count:
+            await asyncio.sleep(0.01)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 80 * MIB
+    done.set()
+    for received in await asyncio.gather(*arriving):
+        assert received.size == 800_000
+        await received.close()
+    received = await store.parts.receive(in_pieces(bytes(800_000)), limit=8 * MIB)
+    assert received._temporary is None  # one alone stays in memory, as before
+    await received.close()
 
 
 async def test_a_body_of_single_bytes(store: DiskStore) -> None:

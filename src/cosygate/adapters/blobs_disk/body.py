@@ -11,7 +11,6 @@ from cosygate import errors
 from cosygate.adapters.blobs_disk.disk import PIECE, Disk, Temporary
 from cosygate.adapters.blobs_disk.room import Room, blocks
 
-IN_MEMORY = PIECE  # bytes of a body beyond which it goes to disk
 HASH_HERE = 64 * 1024  # bytes that the event loop may hash by itself (some 50 µs)
 _MERGE_AT = 1024  # pieces: a body of single bytes must not cost an object each
 
@@ -32,6 +31,7 @@ class Body:
         self._size = 0
         self._pieces: list[bytes] = []
         self._pending = 0
+        self._arriving = False
         self._taken = 0
         self._hashes: list[tuple[Hash, bytes]] = []
         if sha256 is not None:
@@ -43,6 +43,11 @@ class Body:
     def size(self) -> int:
         return self._size
 
+    def begin(self) -> None:
+        """It comes from outside, piece by piece; `close` must follow."""
+        self._arriving = True
+        self._disk.arriving += 1
+
     async def gather(self, piece: bytes) -> None:
         """Takes the next piece. Raises ChunkTooLarge, StorageFull."""
         self._size += len(piece)
@@ -50,7 +55,7 @@ class Body:
             raise errors.ChunkTooLarge(f"a chunk has at most {self._limit} bytes", limit=self._limit)
         self._pieces.append(piece)
         self._pending += len(piece)
-        if self._pending > IN_MEMORY:
+        if self._pending > self._disk.share():
             await self._disk.run(self._spill)
         elif len(self._pieces) >= _MERGE_AT:
             self._pieces = [b"".join(self._pieces)]
@@ -133,6 +138,9 @@ class Body:
             self._taken = 0
 
     async def close(self) -> None:
+        if self._arriving:
+            self._arriving = False
+            self._disk.arriving -= 1
         if self._temporary is None and not self._taken:
             self._pieces = []  # nothing on disk: spare the hop
         else:

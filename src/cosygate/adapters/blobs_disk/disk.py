@@ -18,6 +18,8 @@ from cosygate import errors
 
 PIECE = 1024 * 1024  # bytes: what one read or write moves at most
 SHARDS = 256
+_HELD = 64 * PIECE  # bytes of bodies that may wait in memory for what they lack, roughly
+_HELD_LEAST = 64 * 1024  # bytes that each may hold, however many there are
 _IOV = 512  # buffers per writev, below IOV_MAX (1024 on Linux)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
@@ -64,6 +66,11 @@ class Disk:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
         self._nameless = nameless
         self._rooted: set[str] = set()  # shards, at most SHARDS of each kind
+        self.arriving = 0  # bodies that are not closed; for the event loop
+
+    def share(self) -> int:
+        """Bytes that one body may hold in memory: a thousand slow ones must not hold a thousand times what one may."""
+        return max(_HELD_LEAST, min(PIECE, _HELD // max(1, self.arriving)))
 
     def prepare(self) -> None:
         """Makes the folders, durably, and finds out whether files without a name can be linked here (O_TMPFILE)."""

@@ -42,6 +42,7 @@ class DiskParts:
         self, body: AsyncIterator[bytes], *, limit: int, sha256: bytes | None = None, sha512: bytes | None = None
     ) -> Body:
         received = Body(self._disk, self._room, limit, sha256, sha512)
+        received.begin()
         try:
             async for piece in body:
                 await received.gather(piece)
