@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cosygate.kit.lineage import die_with_parent
+
 CANNOT_START = 78  # exit status for a configuration or model at fault (EX_CONFIG, sysexits.h)
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 after SIGTERM, 1 when the parent is gone, CANNOT_START."""
     options = _parse(argv)
-    if options.parent_pid and not _die_with(options.parent_pid):
+    if options.parent_pid and not die_with_parent(options.parent_pid):
         return 1
     os.umask(0o077)  # the socket and temporary audio are ours alone
     return _run(options)
 
 
-def _die_with(parent: int) -> bool:
-    """The kernel kills this process when its parent dies. False when it is dead already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == parent
-
-
 def _run(options: argparse.Namespace) -> int:
-    # Imported here: nothing may come between the start and _die_with, and --help needs none of it.
+    # Imported here: nothing heavy may come between the start and die_with_parent, and --help needs none of it.
     import asyncio
 
     import uvloop
