@@ -74,9 +74,9 @@ class _Serve:
             addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
             engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
             gateways = [self._gateway(i, sock, addresses, environment) for i, sock in enumerate(sockets)]
-            return await self._supervise(engines, gateways, sockets[0])
+            return await self._supervise(engines, gateways, sockets)
 
-    async def _supervise(self, engines: list[Child], gateways: list[Child], listener: socket.socket) -> int:
+    async def _supervise(self, engines: list[Child], gateways: list[Child], sockets: list[socket.socket]) -> int:
         for child in (*engines, *gateways):
             await child.start()
         stopped = asyncio.create_task(self._stopping.wait())
@@ -85,7 +85,7 @@ class _Serve:
             await asyncio.wait({stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
                 ready.result()
-                self._tell(listener)
+                self._tell(sockets[0])
                 await stopped
             return 0
         except ChildFailed as error:
@@ -94,6 +94,9 @@ class _Serve:
             ready.cancel()
             stopped.cancel()
             _log.info("serve.stopping")
+            # Once the gateways have closed theirs, connections are refused and go elsewhere, rather than wait for us.
+            for sock in sockets:
+                sock.close()
             # Gateways first: they hand back or finish what the engines still work on.
             await asyncio.gather(*(child.stop() for child in gateways))
             await asyncio.gather(*(child.stop() for child in engines))

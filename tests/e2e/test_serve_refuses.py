@@ -1,4 +1,4 @@
-"""`cosygate serve` where it cannot work: it says so and ends, at once."""
+"""`cosygate serve` where it cannot work says so and ends, at once; when it stops, it lets nobody in any more."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cosygate import serve
 from cosygate.settings import Settings
+from tests.support import media
+from tests.support.server import Server
 
 
 def listening(port: int = 0) -> socket.socket:
@@ -55,3 +58,23 @@ def test_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "gateway.cannot_start" in done.stderr
     assert "Task exception was never retrieved" not in done.stderr
+
+
+def test_connections_are_refused_while_jobs_drain(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text('{"rules": [{"do": "hang"}]}')
+    with Server(tmp_path, recogniser="scripted", script=script, drain_s=8) as server:
+        with server.http() as http:
+            task = http.put("/v1/audio/s/0", params={"is_last": "1"}, content=media.wav(bytes(32_000))).json()[
+                "task_id"
+            ]
+            while http.get(f"/v1/task/{task}").json()["state"] != "running":
+                time.sleep(0.05)
+        assert server.process is not None
+        server.process.terminate()
+        deadline = time.monotonic() + 4
+        with pytest.raises(ConnectionRefusedError):
+            while time.monotonic() < deadline:
+                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+                time.sleep(0.1)
+        assert server.process.poll() is None

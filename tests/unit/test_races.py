@@ -155,6 +155,16 @@ async def test_an_erasure_that_is_cut_off_can_be_finished(house: House, who: str
     assert await house.store.survey.used_bytes() == 0
 
 
+async def test_a_round_erases_all_that_is_due(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosygate.flows.housekeeping._BATCH", 2)
+    for number in range(5):
+        await house.submit(f"s{number}", wav(0.1))
+        await house.run_one()
+    house.clock.wall += 1e6
+    await housekeeping(house).erase_old_tasks()
+    assert await house.records.jobs.page(ALICE.owner, state=None, before=None, limit=9) == []
+
+
 async def test_a_renewal_that_finds_the_disk_full_tries_again(house: House) -> None:
     job_id = await house.submit("s", wav(0.1))
     renewed: list[bool] = []

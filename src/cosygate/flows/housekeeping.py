@@ -10,13 +10,14 @@ from cosygate.flows.ingest import Ingest
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.job import Requeue
-from cosygate.model.upload import UploadState
+from cosygate.model.upload import Upload, UploadState
 from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, UploadRecords
 
 _log = logger()
 _BATCH = 200
+_BATCHES = 50  # of what is due, in one round: with a round a minute, 160 tasks a second
 _ORPHAN_S = 3600.0  # a folder without a row this long after its last change is nobody's
 
 
@@ -89,13 +90,20 @@ class Housekeeping:
 
     async def expire_uploads(self) -> None:
         """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""
-        for upload in await self.uploads.stale(self.clock.now(), _BATCH):
-            if await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
-                continue
-            # Not closed: its last chunk came at this very moment, and it is somebody's task now.
-            if await self.uploads.close(upload.id, UploadState.EXPIRED):
-                await self.parts.erase(upload.id)
-                _log.info("upload.expired", upload_id=upload.id)
+        for _ in range(_BATCHES):
+            due = await self.uploads.stale(self.clock.now(), _BATCH)
+            for upload in due:
+                await self._expire(upload)
+            if len(due) < _BATCH:
+                return
+
+    async def _expire(self, upload: Upload) -> None:
+        if await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
+            return
+        # Not closed: its last chunk came at this very moment, and it is somebody's task now.
+        if await self.uploads.close(upload.id, UploadState.EXPIRED):
+            await self.parts.erase(upload.id)
+            _log.info("upload.expired", upload_id=upload.id)
 
     async def reconcile(self) -> int:
         """At start: uploads whose last part was stored before a crash, but whose job was not. Returns how many."""
@@ -119,12 +127,16 @@ class Housekeeping:
 
     async def erase_old_tasks(self) -> None:
         """Retention: audio, transcript, events and row."""
-        for job in await self.jobs.finished_before(self.clock.now() - self.retention_s, _BATCH):
-            # The row last: after a crash in between, the next round finds the job again.
-            await self.parts.erase(job.upload_id)
-            await self.results.erase(job.id)
-            await self.jobs.delete(job.id)
-            _log.info("task.retired", task_id=job.id)
+        for _ in range(_BATCHES):
+            due = await self.jobs.finished_before(self.clock.now() - self.retention_s, _BATCH)
+            for job in due:
+                # The row last: after a crash in between, the next round finds the job again.
+                await self.parts.erase(job.upload_id)
+                await self.results.erase(job.id)
+                await self.jobs.delete(job.id)
+                _log.info("task.retired", task_id=job.id)
+            if len(due) < _BATCH:
+                return
 
     async def sweep_orphans(self) -> None:
         """Parts of uploads that are neither open nor complete: a crash between closing and erasing leaves them."""
