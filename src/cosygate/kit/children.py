@@ -260,8 +260,3 @@ def remove_stale_socket(path: Path) -> None:
     """For `before_start`: the socket that a killed process left behind. Other files are left alone."""
     if path.is_socket():
         path.unlink(missing_ok=True)
-
-
-def child_environment(**more: str) -> dict[str, str]:
-    """The parent's environment with `more` on top."""
-    return {**os.environ, **more}

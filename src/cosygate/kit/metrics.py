@@ -4,7 +4,6 @@ the sum of all (prometheus-client's multiprocess mode; the variable is set befor
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
@@ -30,19 +29,6 @@ NAMES = (
     "cv_engine_slots", "cv_engine_call_total", "cv_audio_seconds_total", "cv_upload_bytes_total", "cv_rejected_total",
     "cv_build_info",
 )  # fmt: skip
-
-
-def prepare_directory(path: Path) -> None:
-    """An empty folder for the multiprocess files: wiped at boot, or the last boot's counts would be added again."""
-    path.mkdir(parents=True, exist_ok=True)
-    for stale in path.glob("*.db"):
-        stale.unlink()
-
-
-def process_gone(pid: int) -> None:
-    """Sweeps the gauges of a process that has died."""
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def exposition() -> bytes:

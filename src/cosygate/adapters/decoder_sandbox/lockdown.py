@@ -1,8 +1,8 @@
 """The kernel's part of the sandbox, through ctypes: no library is needed, and none is loaded late.
 
 Two steps. `isolate_server` runs once in the fork-server and is inherited by every child: empty network namespace,
-another user, no capabilities, no new privileges, Landlock without a single rule. `confine_child` runs in the child
-just before it sees the recording: limits, and a seccomp filter that leaves it reading, writing and memory.
+another user, no capabilities, no new privileges, Landlock without a single rule. `limit_resources` and
+`filter_syscalls` run in the child just before it sees the recording, and leave it reading, writing and memory.
 
 Each layer works without the others, and a kernel or container may lack any: so each is tried, then tested, and
 reported, never guessed.
