@@ -77,6 +77,18 @@ def test_the_page_comes_with_its_headers(server: Server, path: str) -> None:
     assert len(answer.headers["x-trace-id"]) == 32
 
 
+def test_the_lines_of_a_job_tell_whose_it_is(server: Server) -> None:
+    with server.http("carol", tenant="acme") as carol:
+        done = carol.put("/v1/audio/whose/0", params={"is_last": "1"}, content=wav(0.2))
+        wait_task(carol, done.json()["task_id"])
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    [started] = [
+        line for line in lines if line.get("task_id") == done.json()["task_id"] and line["action"] == "task.started"
+    ]
+    assert (started["user_id"], started["tenant"]) == ("carol", "acme")
+    assert started["trace_id"] == done.headers["x-trace-id"]
+
+
 def test_a_log_line_a_request_without_secrets(server: Server, alice: httpx2.Client) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     alice.get("/v1/tasks", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})

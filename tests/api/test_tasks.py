@@ -26,6 +26,7 @@ def sse(http: httpx2.Client, path: str, after: int | None = None) -> list[tuple[
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     with http.stream("GET", path, headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
         text = "".join(answer.iter_text())
     found = []
     for block in text.split("\n\n"):

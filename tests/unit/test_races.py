@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cosygate import errors
 from cosygate.adapters.blobs_disk import DiskStore
@@ -22,7 +23,7 @@ from cosygate.flows.ingest import Digests, Stored
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
 from cosygate.kit.clock import SystemClock, SystemRandomness
-from cosygate.model.job import JobState
+from cosygate.model.job import MAX_LOST, JobState
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.upload import UploadState
 from cosygate.ports.engine import EngineInfo, ModelInfo
@@ -163,6 +164,27 @@ async def test_a_round_erases_all_that_is_due(house: House, monkeypatch: pytest.
     house.clock.wall += 1e6
     await housekeeping(house).erase_old_tasks()
     assert await house.records.jobs.page(ALICE.owner, state=None, before=None, limit=9) == []
+
+
+def counted(state: JobState) -> float:
+    return REGISTRY.get_sample_value("cv_task_total", {"state": state}) or 0.0
+
+
+async def test_every_end_of_a_task_is_counted(house: House) -> None:
+    cancelled, failed = counted(JobState.CANCELLED), counted(JobState.FAILED)
+    tasks = Tasks(
+        jobs=house.records.jobs, events=house.records.events, parts=house.store.parts, results=house.store.results,
+        clock=house.clock,
+    )  # fmt: skip
+    await tasks.delete(ALICE, await house.submit("given-up", wav(0.1)))
+    await house.submit("lost", wav(0.1))
+    reaper = Reaper(house.records.leases, house.clock, 30.0)
+    for _ in range(MAX_LOST):
+        assert await house.transcribe.claim("gone")
+        await reaper.round()
+        house.clock.mono += 30.0
+        await reaper.round()
+    assert (counted(JobState.CANCELLED), counted(JobState.FAILED)) == (cancelled + 1, failed + 1)
 
 
 async def test_a_renewal_that_finds_the_disk_full_tries_again(house: House) -> None:

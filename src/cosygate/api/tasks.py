@@ -223,7 +223,9 @@ class _Desk:
         if self._followers >= _MAX_FOLLOWERS:
             raise errors.Unavailable("too many event streams are open")
         stream = self._story(caller, task_id, int(last_seen))
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        # nginx would gather events until its buffer is full.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def _story(self, caller: Principal, task_id: str, after: int) -> AsyncIterator[bytes]:
         self._followers += 1

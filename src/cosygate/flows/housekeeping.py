@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from cosygate import errors
 from cosygate.flows.ingest import Ingest
+from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
-from cosygate.model.job import Requeue
+from cosygate.model.job import JobState, Requeue
 from cosygate.model.upload import Upload, UploadState
 from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
 from cosygate.ports.queue import Queue
@@ -48,6 +49,8 @@ class Reaper:
             state = await self._leases.requeue(
                 claim.job_id, claim.fence, Requeue.LOST, self._clock.now(), beat=claim.beat
             )
+            if state is JobState.FAILED:  # lost too often: nobody else tells how it ended
+                metrics.tasks.labels(state).inc()
             if state is not None:
                 _log.warning("task.lease_expired", task_id=claim.job_id, fence=claim.fence, state=state)
         return len(still)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 
 from cosygate import errors
+from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.job import TERMINAL, Job, JobEvent, JobState
@@ -89,6 +90,7 @@ class Tasks:
             if after.state is JobState.CANCELLED:
                 await self._parts.erase(after.upload_id)
                 await self._results.erase(after.id)
+                metrics.tasks.labels(JobState.CANCELLED).inc()
                 _log.info("task.cancelled", task_id=task_id)
                 return after
         # The row last: after a crash in between, the owner's next try, or retention, finds the task and goes on.

@@ -71,7 +71,9 @@ class Transcribe:
     async def run(self, claim: Claim) -> None:
         """Sees a claimed job through: whatever happens it ends up finished, queued again, or in somebody else's hands.
         Cancelling it hands the job back."""
-        with bound(trace_id=claim.job.trace_id, user_id=claim.job.owner, task_id=claim.job_id, fence=claim.fence):
+        tenant, _, user_id = claim.job.owner.partition("/")
+        who = {"trace_id": claim.job.trace_id, "user_id": user_id, "tenant": tenant}
+        with bound(**who, task_id=claim.job_id, fence=claim.fence):
             work = asyncio.create_task(self._work(claim))
             renewal = asyncio.create_task(self._renew(claim, work))
             try:
