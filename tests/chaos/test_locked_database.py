@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.support.faults import Victim, cut, database_locked, put_chunk, recording, submit, wait_for
 from tests.support.server import wait_task
@@ -45,6 +46,7 @@ def locked_for(victim: Victim, seconds: float) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_locked_for_three_seconds_is_late_and_for_fifteen_is_refused(data_dir: Path) -> None:
     data = recording(1, seconds=4)
     first, middle, last = cut(data, 40_000, 40_000)

@@ -22,25 +22,22 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 
-from cosygate.adapters.callers_jwt import issue
 from tests.support import media
 from tests.support.server import Server
 
-_SECRET = "a secret of the fault tests, long enough"
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: a client that vanishes, not one that says goodbye
 
 T = TypeVar("T")
 
 
 class Victim(Server):
-    """A server that faults happen to, with the scripted recogniser. Its tokens are signed here: the command line would
-    cost a process for each."""
+    """A server that faults happen to, with the scripted recogniser."""
 
     def __init__(self, data_dir: Path, *, script: dict[str, Any] | None = None, **settings: Any) -> None:
         data_dir.mkdir(exist_ok=True)
         self._script = data_dir / "script.json"
         self.rehearse(**(script or {}))
-        given = {"recogniser": "scripted", "script": self._script, "jwt_secret": _SECRET, "durability": "process"}
+        given = {"recogniser": "scripted", "script": self._script, "durability": "process"}
         super().__init__(data_dir, **(given | settings))
         self.requests: list[RawRequest] = []
 
@@ -53,13 +50,6 @@ class Victim(Server):
     def rehearse(self, **script: Any) -> None:
         """Another script, for engines that start from now on."""
         self._script.write_text(json.dumps(script))
-
-    def token(self, sub: str = "alice", **options: str) -> str:
-        return self.sign(sub, time.time())
-
-    def sign(self, sub: str, at: float) -> str:
-        """A token for half a day from `at`, seconds since the epoch."""
-        return issue(_SECRET, subject=sub, now=at, ttl_s=12 * 3600)
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         with closing(sqlite3.connect(self.data_dir / "cosygate.db", timeout=10)) as connection:
@@ -87,8 +77,15 @@ class Victim(Server):
         return self._child("cosygate.engine", "--listen", f"unix:{self.data_dir / 'run'}/engine-{index}.sock")
 
     def _child(self, module: str, option: str, value: str) -> psutil.Process:
-        [found] = [p for p in self.find(module) if p.cmdline()[p.cmdline().index(option) + 1] == value]
-        return found
+        """Waits for it where it is just being started again."""
+
+        def look() -> list[psutil.Process] | None:
+            try:
+                return [p for p in self.find(module) if p.cmdline()[p.cmdline().index(option) + 1] == value]
+            except psutil.NoSuchProcess:  # it ended while we looked
+                return None
+
+        return wait_for(look, f"{module} {value}")[0]
 
     def wait_state(self, task_id: str, *states: str, timeout_s: float = 30.0) -> sqlite3.Row:
         """The job's row once it is in one of these states; asks the database, so no gateway needs to answer."""
@@ -100,11 +97,11 @@ class Victim(Server):
 
 
 def wait_for(look: Callable[[], T | None], what: str, timeout_s: float = 20.0, every_s: float = 0.02) -> T:
-    """What `look` returns once that is neither None nor False."""
+    """What `look` returns once that is true, or not empty."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}"
         time.sleep(every_s)

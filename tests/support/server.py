@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import psutil
@@ -33,7 +33,7 @@ class Server:
         self.env = clean | {"COSYGATE_DATA_DIR": str(data_dir), "COSYGATE_DRAIN_S": "3"} | given
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, port: int = 0, timeout_s: float = READY_S) -> Server:
+    def start(self, port: int = 0, timeout_s: float = READY_S) -> Self:
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cosygate", "serve", "--port", str(port)],
@@ -94,7 +94,7 @@ class Server:
             if self.process.stdout is not None:
                 self.process.stdout.close()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self if self.url else self.start()
 
     def __exit__(self, *_: TracebackType | object) -> None:
