@@ -149,6 +149,7 @@ ADVICE = {
     "media_unsupported": "Send audio in a format of [decoder.md](decoder.md), or name raw PCM by `audio_format`.",
     "sandbox_missing": "Send WAV or PCM; the operator runs `cosygate doctor`.",
     "rate_limited": _FAMILY,
+    "too_many_streams": "Close event streams of tasks that nobody watches, or poll `GET /v1/task/{task_id}`.",
     "too_many_uploads": "Finish or abort uploads that are open.",
     "body_stalled": "Send the chunk again, in smaller chunks on a slow line.",
     "unavailable": "Try again after `retry_after` seconds.",

@@ -183,6 +183,10 @@ class TooManyUploads(Refused):
     code, title = "too_many_uploads", "Too many uploads are open"
 
 
+class TooManyStreams(Refused):
+    code, title = "too_many_streams", "Too many event streams are open"
+
+
 class BodyStalled(Refused):
     code, title, status = "body_stalled", "The body stopped arriving", 408
 

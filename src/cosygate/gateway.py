@@ -50,14 +50,23 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: settings_module.Settings, listener: socket.socket, index: int, engines: list[str]) -> None:
+def _beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One byte for whoever asks whether the event loop goes round."""
+    writer.write(b".")
+    writer.close()
+
+
+async def serve(
+    settings: settings_module.Settings, listener: socket.socket, index: int, engines: list[str], pulse: str
+) -> None:
+    """Serves until SIGTERM. `pulse`: path of the Unix socket on which this process shows that it is not stuck."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     # Ctrl-C reaches the whole process group; the parent alone decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     async with open_house(settings, engines) as house:
-        runner = Runner(house, claimant=f"embedded/{index}", jobs=settings.runner_jobs)
+        runner = Runner(house, index=index, jobs=settings.runner_jobs, runners=settings.workers)
         await runner.start(first=index == 0)
         server = _Server(_config(settings, house))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -66,6 +75,7 @@ async def serve(settings: settings_module.Settings, listener: socket.socket, ind
             serving.result()  # why it does not start: a certificate that cannot be used
         _calm_collector()
         house.readiness.started = True
+        await asyncio.start_unix_server(_beat, pulse)
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
         _log.info("gateway.draining")
@@ -113,6 +123,7 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="listening socket, inherited")
     parser.add_argument("--index", type=int, default=0, help="which of the gateway processes this is")
     parser.add_argument("--engine", action="append", default=[], help="address of an engine")
+    parser.add_argument("--pulse", required=True, help="Unix socket that answers while this process is not stuck")
     parser.add_argument("--parent-pid", type=int, required=True, help="ends when this process is gone")
     args = parser.parse_args()
     if not die_with_parent(args.parent_pid):
@@ -123,7 +134,7 @@ def main() -> int:
     listener = socket.socket(fileno=args.fd)
     listener.setblocking(False)
     try:
-        uvloop.run(serve(settings, listener, args.index, args.engine))
+        uvloop.run(serve(settings, listener, args.index, args.engine, args.pulse))
     except (ValueError, OSError, errors.CosyGateError) as error:
         # What an operator can mend (a secret, a folder, a newer database): in words, not as a stack.
         _log.error("gateway.cannot_start", detail=str(error))

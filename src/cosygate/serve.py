@@ -1,5 +1,5 @@
 """`cosygate serve`: all of it on one machine. This process opens the sockets, starts engines and gateways, restarts
-those that die, and stops them in order. It imports none of what they need, so it is small and hard to break.
+those that die, and stops them in order. It imports little of what they need, so it is small and hard to break.
 
     serve ─┬─ engine 0 … N-1     on Unix sockets, inherit nothing
            └─ gateway 0 … N-1    one listening socket each (SO_REUSEPORT), kept open here while one restarts
@@ -42,6 +42,10 @@ def main(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit status."""
     logs.configure(settings.log_level)
     os.umask(0o077)
+    if unknown := settings_module.unknown_variables():
+        _log.warning("settings.unknown", variables=unknown)
+    if settings.lease_expire_s < 2 * settings.lease_renew_s:
+        _log.warning("settings.lease_short")  # one late renewal, and a job that runs well is taken away
     try:
         return asyncio.run(_Serve(settings).run())
     except CannotStart as error:
@@ -73,7 +77,7 @@ class _Serve:
             environment = settings_module.to_environment(settings) | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
             addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
             engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
-            gateways = [self._gateway(i, sock, addresses, environment) for i, sock in enumerate(sockets)]
+            gateways = [self._gateway(i, sock, addresses, environment, run_dir) for i, sock in enumerate(sockets)]
             return await self._supervise(engines, gateways, sockets)
 
     async def _supervise(self, engines: list[Child], gateways: list[Child], sockets: list[socket.socket]) -> int:
@@ -152,15 +156,21 @@ class _Serve:
         )
         return Child(spec, self._clock, self._randomness)
 
-    def _gateway(self, index: int, sock: socket.socket, engines: list[str], environment: dict[str, str]) -> Child:
+    def _gateway(
+        self, index: int, sock: socket.socket, engines: list[str], environment: dict[str, str], run_dir: Path
+    ) -> Child:
         argv = [sys.executable, "-m", "cosygate.gateway", "--fd", str(sock.fileno()), "--index", str(index)]
         argv += [part for address in engines for part in ("--engine", address)]
+        pulse = run_dir / f"gateway-{index}.sock"
+        argv += ["--pulse", str(pulse)]
         spec = ChildSpec(
             name=f"gateway {index}",
             argv=[*argv, "--parent-pid", str(os.getpid())],
             env=environment,
             pass_fds=(sock.fileno(),),
             grace_s=self._settings.drain_s + 5,
+            before_start=lambda: remove_stale_socket(pulse),
+            probe=lambda: has_pulse(pulse),
         )
         return Child(spec, self._clock, self._randomness)
 
@@ -176,6 +186,17 @@ async def engine_serves(address: str) -> bool:
         except grpc.aio.AioRpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def has_pulse(path: Path) -> bool:
+    """Whether the event loop of the gateway behind this socket goes round: one that is stuck accepts nobody."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+        answer = await reader.read(1)
+        writer.close()
+    except OSError:
+        return False
+    return bool(answer)
 
 
 def _lock(data_dir: Path) -> int:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -88,6 +88,25 @@ class Settings(BaseSettings):
     def _secret_not_blank(cls, value: str) -> str:
         return value.strip()
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        return self
+
+
+# Options of `cosygate transcribe` and `token` that have a variable, too.
+_OF_COMMANDS = frozenset(
+    {"SERVER", "TOKEN", "FORMAT", "OUT", "LANGUAGE", "MODEL", "CHANNELS", "SUB", "SCOPE", "TENANT", "TTL"}
+)
+
+
+def unknown_variables() -> list[str]:
+    """COSYGATE_… variables that nothing reads: misspelt, most likely."""
+    known = {name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+    found = (name for name in os.environ if name.startswith("COSYGATE_"))
+    return sorted(name for name in found if name.removeprefix("COSYGATE_") not in known)
+
 
 def load(**overrides: object) -> Settings:
     """Settings from the environment, with those options that were given (not None) on top.
@@ -97,7 +116,10 @@ def load(**overrides: object) -> Settings:
     try:
         return Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
-        lines = (f"COSYGATE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        lines = (
+            f"COSYGATE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+            for e in error.errors()
+        )
         raise ValueError("\n".join(lines)) from None
 
 

@@ -66,7 +66,10 @@ def jwt_secret(settings: Settings) -> str:
     try:
         if not path.exists():
             fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_urlsafe(48))
+            with fresh.open("w") as file:
+                file.write(secrets.token_urlsafe(48))
+                file.flush()
+                os.fsync(file.fileno())  # an empty secret after a power loss would keep everything from starting
             os.link(fresh, path)  # whole or not at all, and the first process wins
     except FileExistsError:
         pass
@@ -121,7 +124,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
                 cpu_s=settings.decoder_cpu_s,
                 memory_bytes=settings.decoder_memory_bytes,
                 degraded=settings.decoder_sandbox == "degraded",
-                children=max(4, settings.runner_jobs),
+                children=settings.runner_jobs or settings.engines * settings.engine_slots + 1,
                 clock=clock,
                 randomness=randomness,
             )

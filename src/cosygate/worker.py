@@ -7,6 +7,7 @@ looks by itself twice a second, so a lost hint costs half a second and never a j
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from cosygate import errors
@@ -19,27 +20,41 @@ from cosygate.wiring import House
 _log = logger()
 _LOOK_EVERY_S = 0.5  # with the outbox's two looks a second: four in all when idle
 _RELAY_EVERY_S = 0.5
+MOST_RUNNERS = 64  # as many as the setting `workers` allows
+_SWEEP_EVERY_S = 3600.0  # it looks at every stored upload, and what it finds hurts nobody meanwhile
+
+
+def claimant(index: int) -> str:
+    """The name under which the embedded runner number `index` claims jobs, in every life of its process."""
+    return f"embedded/{index}"
 
 
 class Runner:
-    def __init__(self, house: House, *, claimant: str, jobs: int) -> None:
-        """`claimant` names this process slot and outlives it: a restarted one requeues what its earlier life held.
-        `jobs`: how many at once; 0 follows the engines' slots, with one more to be decoded meanwhile."""
+    def __init__(self, house: House, *, index: int, jobs: int, runners: int = 1) -> None:
+        """`index` names this process slot and outlives it: a restarted one requeues what its earlier life held.
+        `jobs`: how many at once; 0 follows the engines' slots, of which this one of `runners` takes its share, with one
+        more to be decoded meanwhile: a job that only waits for a slot is better left to be claimed."""
         self._house = house
-        self._claimant = claimant
+        self._claimant = claimant(index)
         self._jobs = jobs
+        self._runners = runners
         self._backoff = Backoff(first_s=0.2, longest_s=5.0)
         self._running: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self, *, first: bool) -> None:
-        """Recovers and begins. `first`: this process also reconciles what a crash left between bytes and rows."""
-        await housekeeping.recover(self._house.leases, self._claimant, self._house.clock)
+        """Recovers and begins. `first`: this process also mends what a crash left between bytes and rows."""
+        mine = [self._claimant]
+        if first:  # and those of processes that this start has no more: it was begun with fewer
+            mine += [claimant(n) for n in range(self._runners, MOST_RUNNERS)]
+        for earlier in mine:
+            await housekeeping.recover(self._house.leases, earlier, self._house.clock)
         keep = self._house.housekeeping
         self._loops = [
             # Beside everything else: with many open uploads it takes long, and none of them waits for it.
             *([asyncio.create_task(self._guarded(keep.reconcile))] if first else []),
+            *([asyncio.create_task(self._every(_SWEEP_EVERY_S, keep.sweep_orphans))] if first else []),
             asyncio.create_task(self._dispatch()),
             asyncio.create_task(self._every(_RELAY_EVERY_S, self._relay)),
             asyncio.create_task(self._every(self._house.reaper_every_s, self._house.reaper.round)),
@@ -58,7 +73,7 @@ class Runner:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _limit(self) -> int:
-        return self._jobs or self._house.engines.slots() + 1
+        return self._jobs or math.ceil((self._house.engines.slots() + 1) / self._runners)
 
     async def _dispatch(self) -> None:
         failures = 0

@@ -230,3 +230,4 @@ def test_a_recording_beyond_the_limit(tmp_path_factory: pytest.TempPathFactory) 
             assert http.put(f"/v1/audio/u/{seq}", content=bytes(50_000)).status_code == 200
         assert code_of(http.put("/v1/audio/u/2", content=b"x")) == (413, "recording_too_large")
         assert code_of(http.put("/v1/audio/v/0", content=bytes(100_001))) == (413, "recording_too_large")
+        assert http.get("/v1/audio/u").json()["bytes"] == 100_000  # what is refused is not stored

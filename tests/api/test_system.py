@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable
 
 import httpx2
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -103,3 +106,39 @@ def test_a_log_line_a_request_without_secrets(server: Server, alice: httpx2.Clie
     assert {"ts", "level", "cost_ms", "route", "status"} <= mine[0].keys()
     assert alice.headers["authorization"].split()[1] not in server.log()
     assert server.secret not in server.log()
+
+
+def test_a_refused_client_that_waits_for_leave_to_send_is_not_told_to(server: Server) -> None:
+    """RFC 9110 §10.1.1: with `Expect: 100-continue`, an answer instead of 100 spares both sides the body."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+        wire.sendall(b"PUT /v1/audio/x/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\nExpect: 100-continue\r\n\r\n")
+        assert wire.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_one_caller_cannot_hold_every_event_stream(tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = tmp_path_factory.mktemp("streams")
+    script = data / "script.json"
+    script.write_text(json.dumps({"texts": ["x"], "delay_s": 60}))
+    with Server(data, recogniser="scripted", script=script) as server, server.http() as http:
+        task_id = http.put("/v1/audio/s/0", content=wav(), params={"is_last": "1"}).json()["task_id"]
+        head = f"GET /v1/task/{task_id}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                wire = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                wire.sendall(head.encode())
+                assert wire.recv(4096).startswith(b"HTTP/1.1 200 ")
+            refused = http.get(f"/v1/task/{task_id}/events")
+            assert code_of(refused) == (429, "too_many_streams")
+            with server.http("bob") as other:
+                assert other.get("/v1/tasks").status_code == 200
+
+
+def test_a_stuck_gateway_is_replaced(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Server(tmp_path_factory.mktemp("stuck"), recogniser="scripted") as server:
+        gateway = server.find("cosygate.gateway")[0]
+        gateway.suspend()
+        deadline = time.monotonic() + 60  # three unanswered questions, five seconds apart and each waited for
+        while gateway.is_running() and gateway.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "the stuck gateway still runs"
+            time.sleep(0.2)
+        assert httpx2.get(f"{server.url}/health", timeout=30).status_code == 200

@@ -167,6 +167,17 @@ async def test_a_mark_below_a_stored_part_is_refused_with_its_part(store: Store,
     assert await store.survey.used_bytes() == used
 
 
+async def test_a_part_beyond_the_recordings_bound_is_refused_and_leaves_nothing(store: Store, stranger: Store) -> None:
+    await put(store, "u1", 0, b"12345", max_bytes=10)
+    await put(store, "u1", 1, b"12345", max_bytes=10)
+    used = await store.survey.used_bytes()
+    with pytest.raises(errors.RecordingTooLarge):
+        await put(store, "u1", 2, b"1", max_bytes=10)
+    assert (await put(store, "u1", 1, b"12345", max_bytes=10)).total_bytes == 10  # a repeat adds nothing
+    assert await stranger.parts.list("u1") == Listing({0: 5, 1: 5})
+    assert await store.survey.used_bytes() == used
+
+
 async def test_marks_and_parts_beyond_them_race_to_one_outcome(store: Store, stranger: Store) -> None:
     """Whoever wins, no listing ever holds a mark and a part beyond it, and no answer tells of what is refused later."""
     for turn in range(30):

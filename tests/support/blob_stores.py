@@ -61,12 +61,13 @@ async def put(
     mark: LastMark | None = None,
     *,
     create: bool = True,
+    max_bytes: int | None = None,
     limit: int = 8 * 1024**2,
 ) -> Listing:
     """What the doors do with one chunk."""
     received = await store.parts.receive(in_pieces(data), limit=limit)
     try:
-        return await store.parts.put(upload_id, seq, received, mark, create=create)
+        return await store.parts.put(upload_id, seq, received, mark, max_bytes=max_bytes, create=create)
     finally:
         await received.close()
 

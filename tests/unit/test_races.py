@@ -262,7 +262,7 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
         randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock), housekeeping=housekeeping(house),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip
-    runner = Runner(cast("Any", whole), claimant="me", jobs=1)
+    runner = Runner(cast("Any", whole), index=0, jobs=1)
     await runner.start(first=True)
     async with asyncio.timeout(10):
         while (await house.job(job_id)).state is not JobState.SUCCEEDED:

@@ -75,9 +75,11 @@ class _Exchange:
         self.trace_id = scope["trace_id"] = trace_id
         self._began = perf_counter()
         self._status = 0
+        self._body_begun = False
         self._body_over = False
 
     async def receive(self) -> Message:
+        self._body_begun = True
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._body_over = True
@@ -95,6 +97,8 @@ class _Exchange:
     async def _drained(self) -> bool:
         if self._status == errors.BodyStalled.status:
             return False  # it has been waited for already
+        if not self._body_begun and any(name == b"expect" for name, _ in self._scope["headers"]):
+            return False  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it
         read = 0
         try:
             async with asyncio.timeout(_DRAIN_S):

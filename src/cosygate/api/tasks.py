@@ -11,7 +11,9 @@ DELETE /v1/task/{task_id}                cancels; erases audio and transcript
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -36,8 +38,8 @@ from cosygate.ports.tickets import Tickets
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")
 _COOKIE, _COOKIE_S = "cosygate_audio", 600
-_KEEPALIVE_LOOKS = 60  # of 0.25 s each: a comment every 15 s keeps proxies from closing a quiet stream
-_MAX_FOLLOWERS = 1000  # event streams per process
+_KEEPALIVE_LOOKS = 15  # of up to a second each: such comments keep proxies from closing a quiet stream
+_MAX_FOLLOWERS, _MAX_FOLLOWERS_EACH = 1000, 100  # event streams per process, and of one principal
 
 
 class TaskResult(BaseModel):
@@ -125,7 +127,7 @@ def _when(seconds: float) -> datetime:
 
 def router(tasks: Tasks, callers: Callers, tickets: Tickets, draining: Callable[[], bool]) -> APIRouter:
     desk = _Desk(tasks, callers, tickets, draining)
-    routes = APIRouter(tags=["Tasks"], responses=problem_responses(401, 403, 404, 503))
+    routes = APIRouter(tags=["Tasks"], responses=problem_responses(401, 403, 404, 429, 503))
     one = "/v1/task/{task_id}"
     lean: dict[str, Any] = {"response_model_exclude_none": True}
     routes.get("/v1/tasks", responses=problem_responses(422), **lean)(desk.page)
@@ -177,7 +179,7 @@ class _Desk:
         self._callers = callers
         self._tickets = tickets
         self._draining = draining
-        self._followers = 0
+        self._followers: Counter[str] = Counter()  # owner → open event streams
 
     async def page(
         self,
@@ -203,7 +205,8 @@ class _Desk:
         """The transcript in one of five formats. 409 while there is none."""
         caller = await identify(request, self._callers, Scope.TASK_READ)
         transcript = await self._tasks.transcript(caller, _checked(task_id))
-        return Response(write(transcript, format), media_type=MEDIA_TYPES[format])
+        text = await asyncio.to_thread(write, transcript, format)
+        return Response(text, media_type=MEDIA_TYPES[format])
 
     async def delete(self, request: Request, task_id: str) -> Response:
         """Gives a task up. Its session_id is free again."""
@@ -220,15 +223,17 @@ class _Desk:
         if not (last_seen.isascii() and last_seen.isdigit()) or len(last_seen) > 18:
             raise errors.Invalid("Last-Event-ID is the id of an event")
         await self._tasks.get(caller, _checked(task_id))  # a 404 before the stream begins
-        if self._followers >= _MAX_FOLLOWERS:
+        if self._followers.total() >= _MAX_FOLLOWERS:
             raise errors.Unavailable("too many event streams are open")
+        if self._followers[caller.owner] >= _MAX_FOLLOWERS_EACH:
+            raise errors.TooManyStreams(f"at most {_MAX_FOLLOWERS_EACH} event streams may be open at once")
         stream = self._story(caller, task_id, int(last_seen))
         # nginx would gather events until its buffer is full.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def _story(self, caller: Principal, task_id: str, after: int) -> AsyncIterator[bytes]:
-        self._followers += 1
+        self._followers[caller.owner] += 1
         quiet = 0
         try:
             yield b"retry: 1000\n\n"
@@ -245,7 +250,9 @@ class _Desk:
         except errors.TaskNotFound:
             return  # deleted meanwhile
         finally:
-            self._followers -= 1
+            self._followers[caller.owner] -= 1
+            if not self._followers[caller.owner]:
+                del self._followers[caller.owner]
 
     async def audio_cookie(self, request: Request, task_id: str) -> Response:
         """An <audio> element cannot send a token: this cookie, for this task's sound alone, lets it."""

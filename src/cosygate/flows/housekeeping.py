@@ -89,7 +89,6 @@ class Housekeeping:
         """One bounded round of everything. Raises DatabaseBusy, StorageFull."""
         await self.expire_uploads()
         await self.erase_old_tasks()
-        await self.sweep_orphans()
 
     async def expire_uploads(self) -> None:
         """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""

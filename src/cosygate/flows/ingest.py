@@ -85,13 +85,11 @@ class Ingest:
         """Stores a chunk durably; `last` are the options of the chunk that ends the recording."""
         if last is not None:
             self._check_honoured(last)
-        if received.size > self.limits.recording_bytes:
-            raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
         mark = LastMark(seq, last.to_json()) if last is not None else None
         upload, listing = await self._store(caller, session_id, seq, received, mark)
         metrics.upload_bytes.inc(received.size)
         if listing.total_bytes > self.limits.recording_bytes:
-            # The chunk is stored, but this recording can never complete; the client's way out is DELETE.
+            # Parts that came at the same moment have passed the bound together: it can never complete.
             raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
         if not listing.complete:
             return Stored(None, *listing.missing())
@@ -103,18 +101,18 @@ class Ingest:
 
     async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
                      mark: LastMark | None) -> tuple[Upload, Listing]:  # fmt: skip
-        key = (caller.owner, session_id)
+        key, most = (caller.owner, session_id), self.limits.recording_bytes
         upload = self._open.get(key)
         if upload is not None:
             try:
-                return upload, await self._parts.put(upload.id, seq, received, mark)
+                return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
             except errors.UploadNotFound:
                 self._open.pop(key, None)  # aborted, expired or deleted since; perhaps begun anew
         upload = await self._bind(caller.owner, session_id)
         if upload.state is UploadState.COMPLETE:
             # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
-            return upload, await self._parts.put(upload.id, seq, received, mark)
-        listing = await self._parts.put(upload.id, seq, received, mark, create=True)
+            return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
+        listing = await self._parts.put(upload.id, seq, received, mark, max_bytes=most, create=True)
         if not listing.complete:  # else completing it looks at the row
             bound = await self._uploads.find(*key)
             if bound is None or bound.id != upload.id:

@@ -5,6 +5,7 @@ Never an engine's fault: uploads are taken and kept until one is back.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 from cosygate import errors
@@ -24,15 +25,16 @@ class Readiness:
         self._clock = clock
         self._looked_at = float("-inf")
         self._found: list[str] = []
+        self._looking = asyncio.Lock()
         self.draining = False  # set once, when the process was told to stop
         self.started = False  # set once, when start-up is over
 
     async def reasons(self) -> list[str]:
         """Empty when ready; else any of starting, draining, database, storage."""
-        now = self._clock.monotonic()
-        if now - self._looked_at >= _FRESH_S:
-            self._looked_at = now
-            self._found = await self._look()
+        async with self._looking:  # who comes during a look waits for what it finds
+            if self._clock.monotonic() - self._looked_at >= _FRESH_S:
+                self._found = await self._look()
+                self._looked_at = self._clock.monotonic()
         return [*(["starting"] if not self.started else []), *(["draining"] if self.draining else []), *self._found]
 
     async def _look(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -18,7 +19,8 @@ from cosygate.ports.records import Events, JobRecords
 
 _log = logger()
 _EVENTS_A_READ = 500
-_LOOK_EVERY_S = 0.25  # how often a follower looks for news
+_LOOK_EVERY_S = 0.25  # how often a follower looks for news,
+_LOOK_SELDOM_S = 1.0  # and how often when there has been none for a while
 
 
 class Tasks:
@@ -49,7 +51,7 @@ class Tasks:
         data = await self._results.get(job.id, job.result_fence)
         if data is None:
             raise errors.TaskNotFound()  # deleted between the two reads
-        return transcript_from_dict(json.loads(data))
+        return await asyncio.to_thread(lambda: transcript_from_dict(json.loads(data)))  # it may be megabytes
 
     async def audio(self, caller: Principal, task_id: str) -> tuple[Job, Listing]:
         """The stored recording's listing. Raises TaskNotFound, AudioGone."""
@@ -66,6 +68,7 @@ class Tasks:
         """Events with seq > after as they happen, None when there is no news for a look, until the task's last one.
         A task deleted meanwhile ends the story."""
         job: Job | None = await self.get(caller, task_id)
+        look = _LOOK_EVERY_S
         while job is not None:
             ended = job.state in TERMINAL  # read before the events: the last event is among the next ones read
             batch = await self._events.read(task_id, after, _EVENTS_A_READ)
@@ -74,9 +77,10 @@ class Tasks:
                 yield event
             if ended and len(batch) < _EVENTS_A_READ:
                 return
+            look = _LOOK_EVERY_S if batch else min(look * 1.5, _LOOK_SELDOM_S)
             if not batch:
                 yield None
-                await self._clock.sleep(_LOOK_EVERY_S)
+                await self._clock.sleep(look)
             job = await self._jobs.get(caller.owner, task_id)
 
     async def delete(self, caller: Principal, task_id: str) -> Job | None:

@@ -122,13 +122,14 @@ class Transcribe:
             async with self._engines.borrow(options) as engine:
                 transcript = await recognition.run(fd, engine)
         finally:
-            os.close(fd)
+            await asyncio.to_thread(os.close, fd)  # the last one of a large unnamed copy: its blocks are freed now
         total = self._clock.monotonic() - started
         transcript = replace(transcript, timings={**transcript.timings, "total": total})
         await self._finish(claim, options, transcript, story)
 
     async def _finish(self, claim: Claim, options: TranscribeOptions, transcript: Transcript, story: Story) -> None:
-        await self._results.put(claim.job_id, claim.fence, transcript_bytes(transcript))
+        data = await asyncio.to_thread(transcript_bytes, transcript)  # twelve hours of speech take a while
+        await self._results.put(claim.job_id, claim.fence, data)
         result = {
             "text": transcript.text[:_TEXT_SHOWN],
             "duration": round(transcript.duration, 3),

@@ -34,13 +34,22 @@ class PartStore(Protocol):
         DigestMismatch, StorageFull; whatever `body` raises passes through, and nothing stays behind."""
 
     async def put(
-        self, upload_id: str, seq: int, received: Received, mark: LastMark | None = None, *, create: bool = False
+        self,
+        upload_id: str,
+        seq: int,
+        received: Received,
+        mark: LastMark | None = None,
+        *,
+        max_bytes: int | None = None,
+        create: bool = False,
     ) -> Listing:
         """Stores `received` as part `seq` durably, then `mark` if given, and returns the listing as of afterwards.
 
         The same bytes under the same seq are fine; other bytes raise PartConflict. A mark with another `last_seq`
         than the stored one (whose options stand), a mark below a stored seq, or a seq beyond the stored mark raise
-        LastConflict. A refused part leaves nothing behind. Without `create`, an upload that has no place (never had
+        LastConflict. A part with which the recording would hold more than `max_bytes` raises RecordingTooLarge; parts
+        that arrive at other processes at the same moment may pass that bound, the next one is refused. A refused part
+        leaves nothing behind. Without `create`, an upload that has no place (never had
         a part, or is erased) raises UploadNotFound: so a late chunk cannot revive an erased upload."""
 
     async def list(self, upload_id: str) -> Listing:

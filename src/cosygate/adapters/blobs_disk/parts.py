@@ -53,11 +53,18 @@ class DiskParts:
         return received
 
     async def put(
-        self, upload_id: str, seq: int, received: Received, mark: LastMark | None = None, *, create: bool = False
+        self,
+        upload_id: str,
+        seq: int,
+        received: Received,
+        mark: LastMark | None = None,
+        *,
+        max_bytes: int | None = None,
+        create: bool = False,
     ) -> Listing:
         if not isinstance(received, Body):
             raise TypeError("this store stores what it received itself")
-        return await self._disk.run(self._put, upload_id, seq, received, mark, create)
+        return await self._disk.run(self._put, upload_id, seq, received, mark, max_bytes, create)
 
     async def list(self, upload_id: str) -> Listing:
         return await self._disk.run(self._list, upload_id)
@@ -70,7 +77,9 @@ class DiskParts:
 
     # --- in a thread -----------------------------------------------------------------------------------------------
 
-    def _put(self, upload_id: str, seq: int, body: Body, mark: LastMark | None, create: bool) -> Listing:
+    def _put(
+        self, upload_id: str, seq: int, body: Body, mark: LastMark | None, max_bytes: int | None, create: bool
+    ) -> Listing:
         place = self._places.find(upload_id)
         if place is None and not create:
             raise errors.UploadNotFound()
@@ -78,6 +87,8 @@ class DiskParts:
         marking = Body.of(mark_bytes(mark), self._disk, self._room) if mark and not known.mark else None
         try:
             if not (place and place.has(seq)):  # a repeat is compared, not written: it needs no room
+                if max_bytes is not None and sum(known.parts.values()) + body.size > max_bytes:
+                    raise errors.RecordingTooLarge(f"a recording is at most {max_bytes} bytes", limit=max_bytes)
                 body.settle()
             if marking:
                 marking.settle()
