@@ -18,6 +18,7 @@ from cosygate import errors
 from cosygate.adapters.blobs_disk import DiskStore
 from cosygate.adapters.blobs_disk.disk import ERRORS, Disk
 from cosygate.adapters.blobs_disk.listings import Listings
+from cosygate.adapters.blobs_disk.names import names
 from cosygate.adapters.blobs_disk.reading import copy
 from cosygate.adapters.blobs_disk.room import BLOCK
 from cosygate.model.upload import LastMark, Listing
@@ -294,3 +295,19 @@ def test_copying_between_file_systems(tmp_path: Path) -> None:
         copy(source, target, 1)
     os.close(source)
     os.close(target)
+
+
+def test_names_are_those_that_the_system_lists(tmp_path: Path) -> None:
+    wanted = {f"{n:09d}" for n in range(5000)} | {"last", "ü" * 80, ".hidden"}
+    for name in wanted:
+        (tmp_path / name).touch()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(2):  # from the start each time
+            found = names(folder)
+            assert set(found) == wanted == set(os.listdir(folder))
+            assert len(found) == len(wanted)
+    finally:
+        os.close(folder)
+    with pytest.raises(OSError):
+        names(folder)

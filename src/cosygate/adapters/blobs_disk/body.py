@@ -80,19 +80,19 @@ class Body:
         self._hash()
         self._to_disk()
 
-    def _to_disk(self) -> Temporary:
+    def _to_disk(self, near: str | None = None) -> Temporary:
         if (more := blocks(self._size) - self._taken) > 0:
             self._room.take(more)
             self._taken += more
         if self._temporary is None:
-            self._temporary = self._disk.temporary()
+            self._temporary = self._disk.temporary(near=near)
         self._temporary.write(self._pieces)
         self._pieces, self._pending = [], 0
         return self._temporary
 
-    def settle(self) -> None:
-        """Puts the whole body into a file, durable but for its name. Idempotent."""
-        self._disk.sync(self._to_disk().fd)
+    def settle(self, near: str | None = None) -> None:
+        """Puts the whole body into a file, durable but for its name; `near` the folder it is meant for. Idempotent."""
+        self._disk.sync(self._to_disk(near).fd)
 
     def equals(self, path: str) -> bool:
         """Whether the file at `path` holds these bytes. Raises FileNotFoundError."""

@@ -9,7 +9,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -64,6 +64,9 @@ class Disk:
         self.sync: Callable[[int], None] = fsync if durable else _no_sync
         # The pool's own queue holds at most one job for each call in flight: what bounds requests bounds it.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+        # Without fsyncs a put hardly waits for anything but the interpreter's lock: one thread contends for it less
+        # than several (measured: a tenth of a chunk's CPU), and is fast enough for all.
+        self._putters = self._pool if durable else ThreadPoolExecutor(1, thread_name_prefix="put")
         self._nameless = nameless
         self._rooted: set[str] = set()  # shards, at most SHARDS of each kind
         self.arriving = 0  # bodies that are not closed; for the event loop
@@ -123,10 +126,12 @@ class Disk:
             self.sync_folder(os.path.dirname(shard))
             self._rooted.add(shard)
 
-    def temporary(self, *, named: bool = False) -> Temporary:
-        """An empty file under root/tmp, open for reading and writing."""
+    def temporary(self, *, named: bool = False, near: str | None = None) -> Temporary:
+        """An empty file, open for reading and writing: in the folder `near` when it needs no name meanwhile (ext4 looks
+        for a free inode where the folder is; one folder for all would be searched ever longer), else under root/tmp.
+        Raises FileNotFoundError when `near` is gone."""
         if self._nameless and not named:
-            return Temporary(os.open(self.tmp, os.O_TMPFILE | os.O_RDWR, 0o600), None)
+            return Temporary(os.open(near or self.tmp, os.O_TMPFILE | os.O_RDWR, 0o600), None)
         path = f"{self.tmp}/{secrets.token_hex(16)}"
         return Temporary(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), path)
 
@@ -140,11 +145,18 @@ class Disk:
         finally:
             os.close(fd)
 
+    async def put(self, job: Callable[..., T], *args: object) -> T:
+        """`run`, in the line of those who only write a chunk."""
+        return await self._await(self._putters.submit(job, *args), None)
+
     async def run(self, job: Callable[..., T], *args: object, dropped: Callable[[T], None] | None = None) -> T:
         """Runs a blocking job in a thread of ours. It always runs, and to its end before a cancelled caller goes on: so
         no clean-up is left out, and no descriptor closed under a job that uses it. Jobs move at most a few tens of MiB.
         `dropped` gets the result that a cancelled caller will not take."""
-        waiting = asyncio.wrap_future(self._pool.submit(job, *args))
+        return await self._await(self._pool.submit(job, *args), dropped)
+
+    async def _await(self, job: Future[T], dropped: Callable[[T], None] | None) -> T:
+        waiting = asyncio.wrap_future(job)
         try:
             await asyncio.wait((waiting,))
         except asyncio.CancelledError:
@@ -160,6 +172,7 @@ class Disk:
             raise translated(error) from error
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._putters.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
 
 

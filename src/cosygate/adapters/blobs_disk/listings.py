@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 
+from cosygate.adapters.blobs_disk.names import names as names_in
 from cosygate.adapters.blobs_disk.place import MARK, part_name, read_mark
 from cosygate.model.upload import LastMark, Listing
 
@@ -52,7 +53,7 @@ class Listings:
         """The listing of the folder that the descriptor `place` stands for."""
         known = self.known(upload_id)
         before = len(known.names)
-        names = os.listdir(place)
+        names = names_in(place)
         fresh = [name for name in names if name not in known.names]
         if len(names) - len(fresh) < before:  # something vanished: somebody else's erase; believe the disk alone
             self.forget(upload_id)

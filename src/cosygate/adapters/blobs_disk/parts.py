@@ -64,7 +64,7 @@ class DiskParts:
     ) -> Listing:
         if not isinstance(received, Body):
             raise TypeError("this store stores what it received itself")
-        return await self._disk.run(self._put, upload_id, seq, received, mark, max_bytes, create)
+        return await self._disk.put(self._put, upload_id, seq, received, mark, max_bytes, create)
 
     async def list(self, upload_id: str) -> Listing:
         return await self._disk.run(self._list, upload_id)
@@ -89,7 +89,7 @@ class DiskParts:
             if not (place and place.has(seq)):  # a repeat is compared, not written: it needs no room
                 if max_bytes is not None and sum(known.parts.values()) + body.size > max_bytes:
                     raise errors.RecordingTooLarge(f"a recording is at most {max_bytes} bytes", limit=max_bytes)
-                body.settle()
+                body.settle(near=place.path if place else None)
             if marking:
                 marking.settle()
             place = place or self._places.make(upload_id)
