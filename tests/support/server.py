@@ -32,8 +32,11 @@ class Server:
         given = {f"COSYGATE_{k.upper()}": str(v) for k, v in settings.items()}
         self.env = clean | {"COSYGATE_DATA_DIR": str(data_dir), "COSYGATE_DRAIN_S": "3"} | given
         self.process: subprocess.Popen[str] | None = None
+        self.ready_after_s = 0.0
+        self.rest = ""  # what it printed on stdout after its ready line, once it has ended
 
     def start(self, port: int = 0, timeout_s: float = READY_S) -> Self:
+        began = time.monotonic()
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cosygate", "serve", "--port", str(port)],
@@ -49,6 +52,7 @@ class Server:
         if not line.startswith("ready "):
             self.kill()
             raise AssertionError(f"no ready line but {line!r}; log:\n{self.log()[-4000:]}")
+        self.ready_after_s = time.monotonic() - began
         self.url = line.split()[1]
         return self
 
@@ -91,7 +95,8 @@ class Server:
     def _reap(self) -> None:
         if self.process is not None:
             self.process.wait(10)
-            if self.process.stdout is not None:
+            if self.process.stdout is not None and not self.process.stdout.closed:
+                self.rest = self.process.stdout.read()
                 self.process.stdout.close()
 
     def __enter__(self) -> Self:
