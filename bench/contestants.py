@@ -1,4 +1,4 @@
-"""Who is measured: the article's design, nginx, Celery alone, and CosyGate; each started fresh, stopped afterwards."""
+"""Who is measured: the article's design, nginx, bare ASGI, Celery alone, CosyGate; each started fresh, and stopped."""
 
 import os
 import secrets
@@ -109,6 +109,20 @@ def nginx(folder: Path) -> Iterator[Target]:
     command = [program("nginx"), "-p", str(folder), "-c", str(config)]
     with running("nginx", command, lambda _: listening(port), folder) as process:
         yield Target(port, "", process.pid, data)
+
+
+@contextmanager
+def bare(folder: Path) -> Iterator[Target]:
+    """Two uvicorn workers around bench/bare_asgi.py."""
+    port, secret, data = free_port(), secrets.token_hex(32), folder / "data"
+    data.mkdir()
+    env = {"BARE_SECRET": secret, "BARE_DATA": str(data), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "uvicorn", "bench.bare_asgi:app", "--workers", "2", "--port", str(port)]
+    command += ["--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "off"]
+    command += ["--no-access-log", "--log-level", "warning"]
+    with running("uvicorn", command, lambda _: listening(port), folder, env) as process:
+        claims = {"sub": "bench", "exp": int(time.time()) + 3600}
+        yield Target(port, jwt.encode(claims, secret, "HS256"), process.pid, data)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import load
-from bench.contestants import Target, article, cosygate, nginx
+from bench.contestants import Target, article, bare, cosygate, nginx
 from bench.plan import Config, Contestant, Work
 from bench.recordings import CHUNK
 from bench.stats import Figures, Results, Verdict, ratio
@@ -16,7 +16,8 @@ WORKERS = 2
 ABOUT = f"""
 wrk, {load.THREADS} threads and {load.CONNECTIONS} connections, sends {CHUNK // 1024} KiB chunks numbered 0-49
 of one upload after the other; part 0 begins with the WAV header of the whole, and no upload is completed, so nothing
-but chunks is measured.
+but chunks is measured. "Bare ASGI" (`bench/bare_asgi.py`) checks the token and writes each body to a new file, and
+does nothing else: what is left for anything in Python.
 CosyGate runs with {WORKERS} workers and a scripted engine that stays idle. nginx checks no token. After each run the
 bytes on disk must be at least those acknowledged. A run lasts {{seconds}} s, after a second of warm-up.
 """
@@ -44,6 +45,7 @@ def work(config: Config) -> Work:
                 "CosyGate, multipart, process", partial(_run, config, "multipart", "/v1/audio", process)
             ),
             "raw": Contestant("CosyGate, raw, process", partial(_run, config, "raw", "/v1/audio/", process)),
+            "bare": Contestant("bare ASGI, PUT", partial(_run, config, "raw", "/", bare)),
             "nginx": Contestant("nginx, PUT", partial(_run, config, "raw", "/", nginx)),
             "raw_disk": Contestant("CosyGate, raw, disk", partial(_run, config, "raw", "/v1/audio/", disk)),
         },
