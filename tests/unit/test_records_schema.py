@@ -160,7 +160,7 @@ _PLANS = {
     "open": {"uploads_bound", "uploads_open"},
     "find": {"uploads_bound"},
     "complete": {"sqlite_autoindex_uploads_1", "sqlite_autoindex_jobs_2"},
-    "close": {"sqlite_autoindex_uploads_1", "uploads_closed"},
+    "close": {"sqlite_autoindex_uploads_1", "uploads_closed", "sqlite_autoindex_jobs_2"},
     "stale": {"uploads_stale"},
     "counts": {"jobs_of_owner_by_state"},
 }
