@@ -75,7 +75,7 @@ async def serve(
             serving.result()  # why it does not start: a certificate that cannot be used
         _calm_collector()
         house.readiness.started = True
-        await asyncio.start_unix_server(_beat, pulse)
+        beating = await asyncio.start_unix_server(_beat, pulse)  # kept: a server that nothing refers to is collected
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
         _log.info("gateway.draining")
@@ -83,6 +83,7 @@ async def serve(
         await asyncio.sleep(_TELL_S)
         server.should_exit = True
         await asyncio.gather(serving, runner.stop(settings.drain_s))
+        beating.close()
     _log.info("gateway.stopped")
 
 

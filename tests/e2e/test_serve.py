@@ -129,3 +129,17 @@ def test_several_workers_and_engines_share_one_port_and_one_count(data_dir: Path
             text = httpx2.get(f"{server.url}/metrics").text
             counted = [float(line.split()[-1]) for line in text.splitlines() if line.startswith("cv_task_total{")]
             assert sum(counted) == 24
+
+
+@pytest.mark.slow
+def test_gateways_that_work_are_left_alone(data_dir: Path) -> None:
+    """Longer than the three questions take after which a stuck one is replaced, and with enough work for the garbage
+    collector to have come round."""
+    with Server(data_dir, recogniser="scripted", workers=2, durability="process") as server, server.http() as http:
+        pids = {gateway.pid for gateway in server.find("cosygate.gateway")}
+        ends, seq = time.monotonic() + 24, 0
+        while time.monotonic() < ends:
+            assert http.put(f"/v1/audio/long/{seq}", content=b"x" * 1000).status_code == 200
+            seq = (seq + 1) % 20_000
+        assert {gateway.pid for gateway in server.find("cosygate.gateway")} == pids
+        assert "child.hangs" not in server.log()
