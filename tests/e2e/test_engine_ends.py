@@ -76,8 +76,10 @@ async def test_calls_that_wait_are_sent_away_at_once() -> None:
     script = {"segment_s": 1.0, "rules": [{"do": "hang"}]}
     with engine_process("--slots", "1", "--grace", "30", script=script) as process:
         engine = GrpcEngine(process.address)
-        runs, waits = (asyncio.create_task(recognise(engine, SECOND)) for _ in range(2))
-        await asyncio.sleep(0.4)
+        runs = asyncio.create_task(recognise(engine, SECOND))
+        await asyncio.sleep(0.5)  # it has the slot before the other one asks
+        waits = asyncio.create_task(recognise(engine, SECOND))
+        await asyncio.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
         with pytest.raises(errors.EngineUnavailable):
             await asyncio.wait_for(waits, 2)
