@@ -203,8 +203,8 @@ async def test_a_lost_lease_stops_the_work_and_its_result_is_refused(house: Hous
     assert await house.store.results.get(job_id, 1) is None
 
 
-async def test_a_renewal_that_finds_the_lease_lost_stops_at_once(house: House) -> None:
-    job_id = await house.submit("a", wav())
+async def hanging(house: House) -> asyncio.Task[None]:
+    """A job that is being run, and whose engine has stopped in the middle of it."""
     reached = asyncio.Event()
 
     async def hang() -> None:
@@ -214,6 +214,12 @@ async def test_a_renewal_that_finds_the_lease_lost_stops_at_once(house: House) -
     house.engine.midway = hang
     running = asyncio.create_task(house.run_one())
     await asyncio.wait_for(reached.wait(), 5)
+    return running
+
+
+async def test_a_renewal_that_finds_the_lease_lost_stops_at_once(house: House) -> None:
+    job_id = await house.submit("a", wav())
+    running = await hanging(house)
     await house.records.jobs.cancel(ALICE.owner, job_id, house.clock.now())
     while not running.done():
         await house.clock.advance(11)
@@ -224,15 +230,7 @@ async def test_a_renewal_that_finds_the_lease_lost_stops_at_once(house: House) -
 
 async def test_being_stopped_hands_the_job_back(house: House) -> None:
     job_id = await house.submit("a", wav())
-    reached = asyncio.Event()
-
-    async def hang() -> None:
-        reached.set()
-        await asyncio.Event().wait()
-
-    house.engine.midway = hang
-    running = asyncio.create_task(house.run_one())
-    await asyncio.wait_for(reached.wait(), 5)
+    running = await hanging(house)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cosygate import errors
-from cosygate.flows.ingest import speaks
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.options import TranscribeOptions
@@ -105,4 +104,4 @@ class EngineRoom:
 
 
 def _fits(info: EngineInfo, options: TranscribeOptions) -> bool:
-    return any(options.model in (None, m.name) and speaks(m, options.language) for m in info.models)
+    return any(options.model in (None, m.name) and m.speaks(options.language) for m in info.models)

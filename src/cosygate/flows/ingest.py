@@ -191,7 +191,7 @@ class Ingest:
         if options.model is not None and options.model not in {m.name for m in models}:
             raise errors.OptionUnsupported("no engine here has this model; see GET /v1/models", option="model")
         candidates = [m for m in models if options.model in (None, m.name)]
-        if not any(speaks(m, options.language) for m in candidates):
+        if not any(m.speaks(options.language) for m in candidates):
             raise errors.OptionUnsupported("no engine here recognises this language", option="language")
 
     async def status(self, caller: Principal, session_id: str) -> UploadStatus:
@@ -210,9 +210,3 @@ class Ingest:
             raise errors.UploadClosed("the recording is complete: delete its task")
         self._open.pop((caller.owner, session_id), None)
         await self._parts.erase(upload.id)
-
-
-def speaks(model: ModelInfo, language: str) -> bool:
-    """Whether a model takes `language` (BCP 47, compared by primary subtag) or `auto`."""
-    primary = language.split("-")[0].lower()
-    return language == "auto" or any(tag == "*" or tag.split("-")[0].lower() == primary for tag in model.languages)

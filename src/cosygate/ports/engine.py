@@ -20,6 +20,11 @@ class ModelInfo:
     emotion: bool = False
     live: bool = False
 
+    def speaks(self, language: str) -> bool:
+        """Whether it takes `language` (BCP 47, compared by primary subtag) or `auto`."""
+        primary = language.split("-")[0].lower()
+        return language == "auto" or any(tag == "*" or tag.split("-")[0].lower() == primary for tag in self.languages)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
