@@ -13,7 +13,7 @@ from cosygate.kit.logs import logger
 from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
 from cosygate.model.job import Claim, Job
 from cosygate.model.options import Channels, TranscribeOptions
-from cosygate.model.transcript import EngineName, Segment, Transcript, join_texts, segment_dict
+from cosygate.model.transcript import EngineName, Segment, Transcript, common_language, join_texts, segment_dict
 from cosygate.ports.decoder import Decoder, DecodeRequest
 from cosygate.ports.engine import Done, Engine, Progress, RecogniseConfig, SegmentFound
 from cosygate.ports.records import Events
@@ -91,7 +91,7 @@ class Recognition:
         return Transcript(
             task_id=self._job.id,
             duration=self._seconds,
-            language=_common_language(self._segments),
+            language=common_language(self._segments),
             text=join_texts(s.text for s in self._segments),
             segments=tuple(self._segments),
             engine=self._engine_name,
@@ -180,12 +180,3 @@ async def _close(iterator: AsyncIterator[object]) -> None:
     close = getattr(iterator, "aclose", None)
     if close is not None:
         await close()
-
-
-def _common_language(segments: list[Segment]) -> str | None:
-    """The language most of the text is in, None when no engine said."""
-    weight: dict[str, int] = {}
-    for segment in segments:
-        if segment.language:
-            weight[segment.language] = weight.get(segment.language, 0) + len(segment.text)
-    return max(weight, key=lambda k: weight[k]) if weight else None

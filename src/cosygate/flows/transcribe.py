@@ -23,13 +23,12 @@ from cosygate.kit.logs import bound, logger
 from cosygate.model.audio import AudioLimits
 from cosygate.model.job import Claim, JobState, Requeue
 from cosygate.model.options import TranscribeOptions
-from cosygate.model.transcript import Transcript, transcript_bytes
+from cosygate.model.transcript import Transcript, task_result, transcript_bytes
 from cosygate.ports.blobs import PartStore, RecordingFiles, ResultStore
 from cosygate.ports.decoder import Decoder
 from cosygate.ports.records import MAX_DELAY_S, Events, Leases
 
 _log = logger()
-_TEXT_SHOWN = 20_000  # characters of text in the task's own result; the transcript has all
 
 
 class Transcribe:
@@ -130,15 +129,7 @@ class Transcribe:
     async def _finish(self, claim: Claim, options: TranscribeOptions, transcript: Transcript, story: Story) -> None:
         data = await asyncio.to_thread(transcript_bytes, transcript)  # twelve hours of speech take a while
         await self._results.put(claim.job_id, claim.fence, data)
-        result = {
-            "text": transcript.text[:_TEXT_SHOWN],
-            "duration": round(transcript.duration, 3),
-            "segments": len(transcript.segments),
-        }
-        if options.filename:
-            result["file"] = options.filename
-        if transcript.language:
-            result["language"] = transcript.language
+        result = task_result(transcript, options.filename)
         now = self._clock.now()
         if await story.flush() and await self._leases.commit(claim, now, result=result):
             self._handed_back.pop(claim.job_id, None)

@@ -15,6 +15,12 @@ Samples = NDArray[Any]  # shape (frames, channels); float32 or float64 in [-1, 1
 PIECE_BYTES = 64 * 1024  # largest piece of PCM handed on
 
 
+def warm_up_samples(rate: int, at: int, native: int) -> int:
+    """How many samples before `at` a resampler from `rate` is fed first, so that from `at` on it says the same as one
+    that was fed everything: a quarter of a second, if there is so much. None when nothing is resampled."""
+    return 0 if rate == native else min(at, rate // 4)
+
+
 class ToMono:
     """A stream of interleaved samples → s16le mono at `out_rate`. Memory is that of one `feed`.
 

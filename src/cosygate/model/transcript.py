@@ -130,3 +130,29 @@ def join_texts(texts: Iterable[str]) -> str:
             tight = joined and _joins_tight(joined[-1]) and _joins_tight(text[0])
             joined += text if not joined or tight else f" {text}"
     return joined
+
+
+def common_language(segments: Iterable[Segment]) -> str | None:
+    """The language most of the text is in, None when no engine said."""
+    weight: dict[str, int] = {}
+    for segment in segments:
+        if segment.language:
+            weight[segment.language] = weight.get(segment.language, 0) + len(segment.text)
+    return max(weight, key=lambda k: weight[k]) if weight else None
+
+
+_TEXT_SHOWN = 20_000  # characters of text in the task's own result; the transcript has all
+
+
+def task_result(transcript: Transcript, filename: str | None) -> dict[str, Any]:
+    """What a task shows of its transcript."""
+    result: dict[str, Any] = {
+        "text": transcript.text[:_TEXT_SHOWN],
+        "duration": round(transcript.duration, 3),
+        "segments": len(transcript.segments),
+    }
+    if filename:
+        result["file"] = filename
+    if transcript.language:
+        result["language"] = transcript.language
+    return result

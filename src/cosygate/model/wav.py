@@ -72,6 +72,15 @@ class WavFormat:
                 return f"pcm_{self.encoding}"
 
 
+def wav_header(rate: int, data_size: int) -> bytes:
+    """The 44 bytes before `data_size` bytes of s16le mono (RIFF 1991). Beyond what 32 bits hold the sizes say that they
+    are unknown, which readers, ours included, take for "to the end of the file"."""
+    riff = min(36 + data_size, _UNKNOWN_SIZE)
+    data = data_size if riff != _UNKNOWN_SIZE else _UNKNOWN_SIZE
+    fmt = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate, 2, 16)
+    return b"RIFF" + struct.pack("<I", riff) + b"WAVEfmt \x10\0\0\0" + fmt + b"data" + struct.pack("<I", data)
+
+
 def parse_wav(read: Reader, size: int) -> WavFormat | None:
     """The format of a WAV of `size` bytes; None when its samples are compressed or of a kind unknown here (a decoder
     may know it). Zero and absurd rates and channel counts are reported, not judged.

@@ -38,3 +38,13 @@ class Decoder(Protocol):
         Raises MediaUndecodable (not audio after all, or nothing decodable in it), MediaNoAudio, MediaLimits (rate,
         channels, streams), MediaTooLong (after the allowed seconds of PCM), DecoderDied (crash, out of memory),
         DecoderTimeout, SandboxMissing, Unavailable (the decoder cannot be started: costs the recording nothing)."""
+
+
+class StreamDecoder(Protocol):
+    def stream(self, feed: AsyncIterator[bytes], request: DecodeRequest) -> AbstractAsyncContextManager[Decoding]:
+        """As Decoder.open, of a recording that is still being made: its bytes come from `feed`, in order, and what they
+        decode to comes out within a tenth of a second of audio. PCM ends when `feed` has and all of it is decoded.
+        Reads `feed` no faster than the consumer takes the PCM. A feed that pauses, however long, is no timeout; a
+        decoder that is silent although it was fed is one. The context is entered with the first decoded audio.
+        Only containers that can be read from start to end (MATROSKA, OGG).
+        What `feed` raises passes through `pcm`."""

@@ -33,6 +33,8 @@ class EngineInfo:
     slots: int  # calls at once
     busy: int  # slots taken when it was asked
     models: tuple[ModelInfo, ...]  # the first is the default
+    live_slots: int = 0  # live calls at once; they share the engine's threads
+    live_busy: int = 0  # of those, taken when it was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,27 @@ class RecogniseConfig:
     slot_wait_s: float = 30.0  # how long the engine may let the call wait for a slot
     alone: bool = False  # the engine gives it every slot: it is suspected of ending engines
     trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    """One live call. Audio is sent from `first_sample` on; decisions begin at `restart_sample` (not before it), and
+    what lies between only warms the resampler (kit/pcm.py, warm_up_samples)."""
+
+    sample_rate: int
+    first_sample: int = 0
+    restart_sample: int = 0
+    finals: int = 0  # how many finals there are before `restart_sample`
+    language: str = "auto"
+    model: str | None = None
+    interim: bool = True  # partials are wanted
+    slot_wait_s: float = 2.0
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """In the audio of a live call: the open utterance ends at the last sample before this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +94,70 @@ class Done:
     stats: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The detector has taken in everything before this sample. At least twice a second while audio comes: the sign of
+    life of a live call."""
+
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartialFound:
+    """What the open utterance sounds like so far. Replaces the one before."""
+
+    start_sample: int
+    end_sample: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinalFound:
+    """`end_sample` is a restart point. In order, never overlapping; the segment's id counts on from
+    ListenConfig.finals, its times are seconds from sample 0."""
+
+    start_sample: int
+    end_sample: int
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A restart point without a final: silence, or sound without words, up to here."""
+
+    sample: int
+
+
+ListenEvent = Accepted | Heard | SpeechStarted | SpeechEnded | PartialFound | FinalFound | Decided | Done
 EngineEvent = Accepted | Progress | SegmentFound | Done
 
 
 class Engine(Protocol):
     async def describe(self) -> EngineInfo:
         """Raises EngineUnavailable."""
+
+    def listen(
+        self, config: ListenConfig, audio: AsyncIterator[bytes | Finalize], *, idle_timeout_s: float
+    ) -> AsyncIterator[ListenEvent]:
+        """Live speech: streams PCM (s16le mono at config.sample_rate) as it comes and yields Accepted, then the others,
+        then, once `audio` has ended and all of it is decided, one Done. Events but Heard are in the order of their
+        samples. Restart points and finals depend on samples alone, never on when or in which pieces they came: a call
+        that begins at a restart point gives the finals that the earlier one would have given.
+
+        Reads `audio` no faster than the engine takes it (pieces that wait are sent together). `idle_timeout_s`: the
+        longest time that audio was sent to the engine, or its end told, without any event from it; a hung or stopped
+        engine ends in EngineFailed. Closing the iterator cancels the call. Raises as `recognise` does; EngineBusy when
+        the engine takes no more live calls."""
 
     def recognise(
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float

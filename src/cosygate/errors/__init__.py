@@ -19,29 +19,111 @@ The message (`detail`) is for the client: it never carries a path, a secret, a t
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from cosygate.errors.families import (
+    Conflict,
+    CosyGateError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RecordingFailed,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
+from cosygate.errors.jobs import (
+    DecoderDied,
+    DecoderTimeout,
+    EngineFailed,
+    EngineRefused,
+    LostTooOften,
+    MediaLimits,
+    MediaNoAudio,
+    MediaTooLong,
+    MediaUndecodable,
+)
+from cosygate.errors.live import (
+    LiveFrameInvalid,
+    LiveGap,
+    LiveIdle,
+    LiveProtocol,
+    LiveTooLong,
+    OriginForbidden,
+    ReaderTooSlow,
+    SessionNotFound,
+    SessionsFull,
+    TakenOver,
+    TooManySessions,
+)
 
-
-class CosyGateError(Exception):
-    """Base of all errors that cross a boundary. `extra` holds problem members beside the standard ones."""
-
-    code: ClassVar[str] = "internal"
-    title: ClassVar[str] = "Internal error"
-    status: ClassVar[int] = 500
-    close_code: ClassVar[int] = 1011
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, detail: str = "", **extra: Any) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
-        self.extra = extra
+__all__ = [
+    "AudioGone",
+    "BodyMalformed",
+    "BodyStalled",
+    "ChunkTooLarge",
+    "Conflict",
+    "CosyGateError",
+    "DatabaseBusy",
+    "DecoderDied",
+    "DecoderTimeout",
+    "DigestInvalid",
+    "DigestMismatch",
+    "Draining",
+    "EngineBusy",
+    "EngineFailed",
+    "EngineRefused",
+    "EngineUnavailable",
+    "Forbidden",
+    "Invalid",
+    "LastConflict",
+    "LiveFrameInvalid",
+    "LiveGap",
+    "LiveIdle",
+    "LiveProtocol",
+    "LiveTooLong",
+    "LostTooOften",
+    "MediaLimits",
+    "MediaNoAudio",
+    "MediaTooLong",
+    "MediaUndecodable",
+    "NotFound",
+    "OptionInvalid",
+    "OptionUnsupported",
+    "OriginForbidden",
+    "PartConflict",
+    "RangeInvalid",
+    "ReaderTooSlow",
+    "RecordingEmpty",
+    "RecordingFailed",
+    "RecordingTooLarge",
+    "Refused",
+    "SandboxMissing",
+    "SeqInvalid",
+    "SessionIdInvalid",
+    "SessionNotFound",
+    "SessionsFull",
+    "StorageFull",
+    "TakenOver",
+    "TaskNotFound",
+    "TaskUnfinished",
+    "TokenExpired",
+    "TokenInvalid",
+    "TooLarge",
+    "TooManyParts",
+    "TooManySessions",
+    "TooManyStreams",
+    "TooManyUploads",
+    "Unauthenticated",
+    "Unavailable",
+    "UnsupportedMedia",
+    "UploadClosed",
+    "UploadNotFound",
+    "all_errors",
+]
 
 
 # --- Invalid -----------------------------------------------------------------------------------------------------
-
-
-class Invalid(CosyGateError):
-    code, title, status, close_code = "invalid_request", "Invalid request", 422, 4400
 
 
 class BodyMalformed(Invalid):
@@ -83,10 +165,6 @@ class RangeInvalid(Invalid):
 # --- who is calling ----------------------------------------------------------------------------------------------
 
 
-class Unauthenticated(CosyGateError):
-    code, title, status, close_code = "token_missing", "A bearer token is required", 401, 4401
-
-
 class TokenInvalid(Unauthenticated):
     code, title = "token_invalid", "The token is not valid"
 
@@ -95,15 +173,7 @@ class TokenExpired(Unauthenticated):
     code, title = "token_expired", "The token has expired"
 
 
-class Forbidden(CosyGateError):
-    code, title, status, close_code = "scope_missing", "The token lacks the scope", 403, 4401
-
-
 # --- NotFound ----------------------------------------------------------------------------------------------------
-
-
-class NotFound(CosyGateError):
-    code, title, status, close_code = "not_found", "There is nothing here", 404, 4404
 
 
 class TaskNotFound(NotFound):
@@ -119,10 +189,6 @@ class AudioGone(NotFound):
 
 
 # --- Conflict ----------------------------------------------------------------------------------------------------
-
-
-class Conflict(CosyGateError):
-    code, title, status, close_code = "conflict", "The request contradicts what is stored", 409, 4409
 
 
 class PartConflict(Conflict):
@@ -144,10 +210,6 @@ class TaskUnfinished(Conflict):
 # --- TooLarge ----------------------------------------------------------------------------------------------------
 
 
-class TooLarge(CosyGateError):
-    code, title, status, close_code = "too_large", "The request is too large", 413, 4400
-
-
 class ChunkTooLarge(TooLarge):
     code, title = "chunk_too_large", "The chunk is larger than allowed"
 
@@ -163,20 +225,11 @@ class TooManyParts(TooLarge):
 # --- UnsupportedMedia --------------------------------------------------------------------------------------------
 
 
-class UnsupportedMedia(CosyGateError):
-    code, title, status, close_code = "media_unsupported", "This is not audio that can be decoded here", 415, 4400
-
-
 class SandboxMissing(UnsupportedMedia):
     code, title = "sandbox_missing", "Compressed media is refused: this host has no decoder sandbox"
 
 
 # --- Refused -----------------------------------------------------------------------------------------------------
-
-
-class Refused(CosyGateError):
-    code, title, status, close_code = "rate_limited", "Too many requests", 429, 4429
-    retryable = True
 
 
 class TooManyUploads(Refused):
@@ -192,11 +245,6 @@ class BodyStalled(Refused):
 
 
 # --- Unavailable -------------------------------------------------------------------------------------------------
-
-
-class Unavailable(CosyGateError):
-    code, title, status, close_code = "unavailable", "The service cannot answer now", 503, 4503
-    retryable = True
 
 
 class DatabaseBusy(Unavailable):
@@ -217,53 +265,6 @@ class Draining(Unavailable):
 
 class StorageFull(Unavailable):
     code, title, status = "storage_full", "There is no room for more recordings", 507
-
-
-# --- RecordingFailed: how jobs end -------------------------------------------------------------------------------
-
-
-class RecordingFailed(CosyGateError):
-    """The recording cannot be transcribed. `counts` says whether trying again could help (it then uses an attempt);
-    otherwise the job fails at once."""
-
-    code, title, status = "recording_failed", "The recording cannot be transcribed", 422
-    counts: ClassVar[bool] = False
-
-
-class MediaUndecodable(RecordingFailed):
-    code, title = "media_undecodable", "The recording cannot be decoded"
-
-
-class MediaNoAudio(RecordingFailed):
-    code, title = "media_no_audio", "The recording has no audio stream"
-
-
-class MediaTooLong(RecordingFailed):
-    code, title = "media_too_long", "The recording is longer than allowed"
-
-
-class MediaLimits(RecordingFailed):
-    code, title = "media_limits", "The recording's rate, channels or streams are beyond what is allowed"
-
-
-class EngineRefused(RecordingFailed):
-    code, title = "engine_refused", "The engine refused the recording"
-
-
-class DecoderDied(RecordingFailed):
-    code, title, counts = "decoder_died", "The decoder died on this recording", True
-
-
-class DecoderTimeout(RecordingFailed):
-    code, title, counts = "decoder_timeout", "The decoder took too long on this recording", True
-
-
-class EngineFailed(RecordingFailed):
-    code, title, counts = "engine_failed", "The engine failed on this recording", True
-
-
-class LostTooOften(RecordingFailed):
-    code, title = "lost_too_often", "The job lost its worker too often"
 
 
 def all_errors() -> list[type[CosyGateError]]:

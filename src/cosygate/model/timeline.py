@@ -1,0 +1,150 @@
+"""The state of a live session, as a pure machine: what has arrived, what was decided, what comes next.
+
+    received ──► the next index that is expected; grows by frames and gaps
+    restart  ──► the last restart point; grows by finals and decisions
+    marks    ──► samples where the client asked for an end of utterance, or lost audio: restart points to be
+
+Everything that changes it is an event in the journal or audio beside it, so whoever claims a session rebuilds the same
+state: `apply` takes the events in their order, `snapshot` is what a compaction leaves of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cosygate import errors
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Indexes count samples, or bytes when a session counts bytes: then there are no marks and gaps, and `restart` and
+    the finals count samples of the decoded sound all the same."""
+
+    received: int = 0
+    restart: int = 0
+    finals: int = 0  # how many there are; the next one's id
+    last_end: int = 0  # sample where the last final ended
+    marks: list[int] = field(default_factory=list)  # of finalize, beyond `restart`, rising
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # [from, to), ending beyond `restart`, rising
+    ended: int | None = None  # how many there are in all, once that is known
+
+    # --- what the client says ----------------------------------------------------------------------------------------
+
+    def frame(self, index: int, count: int) -> int:
+        """How many of a frame's first samples are known already (all: `count`). Raises LiveGap when some are missing
+        before it, LiveProtocol after the end."""
+        if index > self.received:
+            raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
+        new = index + count - self.received
+        if new <= 0:
+            return count
+        if self.ended is not None:
+            raise errors.LiveProtocol("there is audio after the end")
+        return count - new
+
+    def finalize(self, at: int | None) -> int | None:
+        """Where the mark belongs; None when it is there already, or decided long since. One that comes late (the audio
+        behind it has arrived) marks what has arrived. Raises LiveGap when the audio before it has not."""
+        if at is not None:
+            if at > self.received:
+                raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
+            if at <= self.restart or at in self.marks:
+                return None
+        return None if self.received <= self.restart or self.received in self.marks else self.received
+
+    def gap(self, start: int, end: int, longest: int) -> tuple[int, int] | None:
+        """The part of a told gap that is not known already. Raises LiveGap when it begins later than what has arrived,
+        LiveProtocol when it is longer than `longest`, or after the end."""
+        if start > self.received:
+            raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
+        if end <= self.received:
+            return None
+        if self.ended is not None:
+            raise errors.LiveProtocol("there is audio after the end")
+        if end - self.received > longest:
+            raise errors.LiveProtocol("the gap is longer than a session may be away")
+        return self.received, end
+
+    def end(self, samples: int) -> bool:
+        """Whether the end is news. Raises LiveGap when audio before it has not arrived, LiveProtocol when more has."""
+        if self.ended == samples:
+            return False
+        if samples > self.received:
+            raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
+        if samples < self.received or self.ended is not None:
+            raise errors.LiveProtocol(f"{self.ended or self.received} samples have arrived")
+        return True
+
+    # --- what the engine says ----------------------------------------------------------------------------------------
+
+    def accepts(self, start: int, end: int) -> bool:
+        """Whether a final is new: a replay gives those before the restart point again, if it gives them at all."""
+        return start >= self.last_end and end > self.restart
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """One event, as the journal keeps it; others than these change nothing."""
+        match event["type"]:
+            case "final":
+                self.finals = event["id"] + 1
+                self.last_end = event["end_sample"]
+                self.decide(event["end_sample"])
+            case "decided":
+                self.decide(event["sample"])
+            case "finalize":
+                self.marks.append(event["samples"])
+            case "gap":
+                self.gaps.append((event["from"], event["to"]))
+                self.received = max(self.received, event["to"])
+            case "end":
+                self.ended = event["samples"]
+
+    def decide(self, sample: int) -> None:
+        """A restart point. Never goes back."""
+        self.restart = max(self.restart, sample)
+        while self.marks and self.marks[0] <= self.restart:
+            del self.marks[0]
+        while self.gaps and self.gaps[0][1] <= self.restart:
+            del self.gaps[0]
+
+    def next_break(self, after: int) -> tuple[int, int | None] | None:
+        """The first place where an utterance has to end: (it, None) for a mark beyond `after`, (it, the sample behind
+        the gap) for a gap at or beyond it."""
+        mark = next((m for m in self.marks if m > after), None)
+        gap = next((g for g in self.gaps if g[0] >= after), None)
+        if gap is not None and (mark is None or gap[0] <= mark):
+            return gap
+        return None if mark is None else (mark, None)
+
+    def gap_at_restart(self) -> int | None:
+        """The sample behind the gap that the restart point lies in, or before: nothing is there to be heard."""
+        return next((end for start, end in self.gaps if start <= self.restart), None)
+
+    # --- compaction --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "type": "snapshot",
+            "restart": self.restart,
+            "finals": self.finals,
+            "last_end": self.last_end,
+            "marks": list(self.marks),
+            "gaps": [list(g) for g in self.gaps],
+            "ended": self.ended,
+            "received": self.received,
+        }
+
+    @classmethod
+    def restored(cls, snapshot: Mapping[str, Any]) -> Timeline:
+        return cls(
+            received=snapshot["received"],
+            restart=snapshot["restart"],
+            finals=snapshot["finals"],
+            last_end=snapshot["last_end"],
+            marks=list(snapshot["marks"]),
+            gaps=[(g[0], g[1]) for g in snapshot["gaps"]],
+            ended=snapshot["ended"],
+        )
