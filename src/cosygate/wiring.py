@@ -177,7 +177,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
             readiness=readiness,
             measure=lambda: measure(records.health, engines),
             callers=JwtCallers(secret, clock, audience=settings.jwt_audience, issuer=settings.jwt_issuer),
-            tickets=HmacTickets(secret, clock),
+            tickets=HmacTickets(secret, clock, randomness),
             randomness=randomness,
             pace=BodyPace(settings.body_idle_s, settings.body_total_s),
             metrics_door=MetricsDoor.parse(settings.metrics_allow),

@@ -9,20 +9,25 @@ import stat
 import subprocess
 import sys
 from collections.abc import Awaitable
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql, sqlite
 
-from cosygate.adapters.records_sql import SchemaTooNew, SqlRecords, migrate
+from cosygate.adapters.records_sql import SchemaTooNew, SqlRecords, events, jobs, leases, live, migrate, uploads
 from cosygate.adapters.records_sql.filelock import FileLock
 from cosygate.adapters.records_sql.schema import metadata
 from cosygate.model.job import Claim, JobState, Requeue
 from cosygate.model.upload import UploadState
+from tests.support.live_records import final, live_job, mark, new_session, session_id
 from tests.support.records import OWNER, new_job, new_upload, open_records, rows, submit
 
 _OPEN = """
@@ -61,6 +66,78 @@ def test_the_known_revisions_are_those_of_the_files() -> None:
     config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
     found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(found)) == migrate.REVISIONS
+
+
+def _migrate_to(path: Path, revision: str) -> None:
+    """A database as the code of that revision left it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
+    engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == revision
+    engine.dispose()
+
+
+def _write_as_0001(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            INSERT INTO uploads VALUES
+                ('u1', 'default/ann', 'talk', 'complete', 1.5, 9e9, 'j1'),
+                ('u2', 'default/ann', 'next', 'open', 2.5, 9e9, NULL);
+            INSERT INTO jobs VALUES
+                ('j1', 'u1', 'default/ann', 'talk', '{}', 'wav', 44, 1.5, 'trace', 0, 'succeeded', 3, 0, NULL, 1, 2,
+                 NULL, 100, 2.5, 3.5, 3, NULL, NULL, '{"text": "hello"}');
+            INSERT INTO events (job_id, kind, data) VALUES
+                ('j1', 'segment', '{"id": 0}'),
+                ('j1', 'done', '{"percent": 100}');
+            INSERT INTO outbox (job_id) VALUES ('j1');
+        """)
+
+
+async def test_the_first_schema_becomes_this_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    _migrate_to(path, "0001")
+    _write_as_0001(path)
+    tables = ("uploads", "jobs", "events", "outbox")
+    before = {table: rows(path, f"SELECT * FROM {table}") for table in tables}
+    records = await open_records(path)
+    assert {table: rows(path, f"SELECT * FROM {table}") for table in tables} == before
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(migrate.REVISIONS[-1],)]
+    job = await records.jobs.get(OWNER, "j1")
+    assert job is not None
+    assert (job.state, job.result, job.fence) == (JobState.SUCCEEDED, {"text": "hello"}, 3)
+    assert [event.seq for event in await records.events.read("j1", 0, 9)] == [1, 2]
+    await records.live.open(new_session(1), max_of_owner=1, max_of_all=1)
+    assert await records.live.finish(session_id(1), 1, live_job(1), {}, 4.5) is True
+    assert await records.uploads.known(["u1", "u2", session_id(1)]) == {"u1", "u2", session_id(1)}
+    await records.close()
+
+
+async def test_a_step_that_fails_leaves_the_schema_before(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    _migrate_to(path, "0001")
+    _write_as_0001(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE spent_tickets (somebody, elses)")
+    schema = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    before = rows(path, schema), rows(path, "SELECT * FROM jobs")
+    with pytest.raises(sa.exc.OperationalError, match="spent_tickets already exists"):
+        await open_records(path)
+    assert (rows(path, schema), rows(path, "SELECT * FROM jobs")) == before
+    assert rows(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+@pytest.mark.parametrize("module", [uploads, jobs, leases, events, live])
+def test_every_statement_is_one_that_postgres_speaks_too(module: ModuleType) -> None:
+    statements = {name: value for name, value in vars(module).items() if isinstance(value, sa.Executable)}
+    statements = {name: value for name, value in statements.items() if not isinstance(value, sa.Table)}
+    assert statements
+    for name, statement in statements.items():
+        for dialect in (postgresql.dialect(), sqlite.dialect()):  # type: ignore[no-untyped-call]  # SQLAlchemy's
+            assert isinstance(statement, sa.ClauseElement), name
+            assert str(statement.compile(dialect=dialect)), name
 
 
 async def test_a_database_at_head_opens_without_alembic(tmp_path: Path) -> None:
@@ -142,6 +219,32 @@ async def test_an_erased_transcript_is_gone_from_the_file(tmp_path: Path) -> Non
     assert not path.with_name("x.db-wal").exists()
 
 
+async def test_what_was_spoken_live_is_gone_from_the_file_too(tmp_path: Path) -> None:
+    path, words = tmp_path / "x.db", "the quick brown fox"
+    records = await open_records(path)
+    await records.live.open(new_session(1), max_of_owner=1, max_of_all=1)
+    await records.live.keep(session_id(1), 1, [final(0) | {"text": words}], mark(1))
+    await records.live.finish(session_id(1), 1, live_job(1), {"text": words}, 2.0)
+    assert words.encode() in path.with_name("x.db-wal").read_bytes()
+    await records.jobs.delete(session_id(1))
+    await records.close()
+    assert words.encode() not in path.read_bytes()
+    assert rows(path, "SELECT count(*) FROM live_finals") == [(0,)]
+
+
+async def test_spent_tickets_are_forgotten_once_no_clock_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    records = await open_records(path)
+    for number in range(300):
+        await records.one_time.spend(f"t{number}", 100.0 + number / 1_000, 90.0)
+    for number in range(4):
+        await records.one_time.spend(f"u{number}", 999.0, 101.0 + live.SKEW_S)
+        left = 300 - 100 * (number + 1)  # so many at once, that none keeps others waiting
+        assert rows(path, "SELECT count(*) FROM spent_tickets WHERE id LIKE 't%'") == [(max(left, 0),)]
+    await records.close()
+    assert rows(path, "SELECT id FROM spent_tickets ORDER BY id") == [("u0",), ("u1",), ("u2",), ("u3",)]
+
+
 # method → the indexes that its statements may use. A scan, or a sort, would be linear in the table.
 _PLANS = {
     "claim": {"jobs_ready", "jobs_delayed", "sqlite_autoindex_jobs_1", "events_of_job"},
@@ -153,7 +256,7 @@ _PLANS = {
     "page": {"jobs_of_owner", "jobs_of_owner_by_state"},
     "get": {"sqlite_autoindex_jobs_1"},
     "cancel": {"sqlite_autoindex_jobs_1"},
-    "delete": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_uploads_1"},
+    "delete": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_uploads_1", "sqlite_autoindex_live_sessions_1"},
     "finished_before": {"jobs_finished"},
     "read": {"events_of_job"},
     "take": {"INTEGER PRIMARY KEY", "SCAN outbox"},
@@ -163,6 +266,17 @@ _PLANS = {
     "close": {"sqlite_autoindex_uploads_1", "uploads_closed", "sqlite_autoindex_jobs_2"},
     "stale": {"uploads_stale"},
     "counts": {"jobs_of_owner_by_state"},
+    "known": {"sqlite_autoindex_uploads_1", "sqlite_autoindex_live_sessions_1"},
+    "live_open": {"live_open_of_owner", "live_open_held"},
+    "live_find": {"sqlite_autoindex_live_sessions_1"},
+    "live_claim": {"sqlite_autoindex_live_sessions_1"},
+    "live_keep": {"sqlite_autoindex_live_sessions_1"},
+    "live_finish": {"sqlite_autoindex_live_sessions_1", "sqlite_autoindex_live_finals_1", "uploads_bound"},
+    "live_beat": {"live_open_held"},
+    "live_open_sessions": {"live_open_held"},
+    "live_discard": {"sqlite_autoindex_live_sessions_1"},
+    "live_finals": {"sqlite_autoindex_live_finals_1"},
+    "spend": {"sqlite_autoindex_spent_tickets_1", "spent_tickets_expired"},
 }
 
 
@@ -214,7 +328,20 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
         await records.uploads.open(new_upload(9), max_open=5)
         await call("complete", records.uploads.complete(new_job(9)))
         await call("complete", records.uploads.complete(new_job(9)))
+        await call("known", records.uploads.known(["upload-9", "upload-8"]))
         await call("delete", records.jobs.delete(claim.job_id))
+        await call("live_open", records.live.open(new_session(20), max_of_owner=9, max_of_all=9))
+        sid = session_id(20)
+        await call("live_discard", records.live_keeping.discard(sid, 5))
+        await call("live_find", records.live.find(sid))
+        await call("live_claim", records.live.claim(sid, 1, "g2"))
+        await call("live_keep", records.live.keep(sid, 2, [final(0)], mark(1)))
+        await call("live_beat", records.live_keeping.beat("g2"))
+        await call("live_open_sessions", records.live_keeping.open_sessions())
+        await call("live_finals", records.live_keeping.finals(sid, -1, 5))
+        await call("live_finish", records.live.finish(sid, 2, live_job(20), {}, 20.0))
+        await call("live_finish", records.live.finish(sid, 2, live_job(20), {}, 20.0))
+        await call("spend", records.one_time.spend("t", 20.0, 10.0))
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", listen)
         await records.close()
@@ -233,7 +360,8 @@ async def test_every_statement_finds_its_rows_by_an_index(tmp_path: Path) -> Non
             for step in plan:
                 assert "TEMP B-TREE" not in step, told
                 if step.startswith("SCAN"):  # an index in its order until LIMIT, or all of the few rows it holds
-                    assert "LIMIT" in statement or "jobs_running" in step or method == "counts", told
+                    few = "jobs_running" in step or "live_open" in step
+                    assert "LIMIT" in statement or few or method == "counts", told
                 if step.startswith(("SCAN", "SEARCH")):
                     used = {index for index in indexes if f"{index} " in step + " "}
                     assert used, told

@@ -286,7 +286,7 @@ class _Desk:
 
     async def _listener(self, request: Request, task_id: str) -> Principal:
         if "authorization" not in request.headers and (ticket := request.cookies.get(_COOKIE)):
-            caller = request.scope["caller"] = self._tickets.check(ticket, "audio", task_id)
+            caller = request.scope["caller"] = self._tickets.check(ticket, "audio", task_id).holder
             return require(caller, Scope.TASK_READ)
         return await identify(request, self._callers, Scope.TASK_READ)
 

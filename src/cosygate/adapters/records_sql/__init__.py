@@ -1,9 +1,9 @@
-"""Records on SQL: ports/records.py on SQLite.
+"""Records on SQL: ports/records.py and ports/live.py on SQLite.
 
 `schema` says what the tables are, `sqlite` how transactions run, `migrate` how a database gets its schema, `faults`
-what the driver's errors mean; `uploads`, `jobs`, `leases`, `events` are the transactions, one class per protocol of the
-port. They are plain functions of a connection in SQL that Postgres speaks too: another database brings its own
-`sqlite.py`.
+what the driver's errors mean; `uploads`, `jobs`, `leases`, `events` and `live` are the transactions, one class per
+protocol of the ports. They are plain functions of a connection in SQL that Postgres speaks too: another database brings
+its own `sqlite.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from cosygate.adapters.records_sql.events import SqlEvents, SqlHealth, SqlOutbox
 from cosygate.adapters.records_sql.jobs import SqlJobs
 from cosygate.adapters.records_sql.leases import SqlLeases
+from cosygate.adapters.records_sql.live import SqlLiveKeeping, SqlLiveSessions, SqlOneTime
 from cosygate.adapters.records_sql.migrate import SchemaTooNew, upgrade
 from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.adapters.records_sql.uploads import SqlUploads
@@ -26,7 +27,7 @@ __all__ = ["SchemaTooNew", "SqlRecords"]
 
 
 class SqlRecords:
-    """One process's door to the records; each attribute is one protocol of ports/records.py."""
+    """One process's door to the records; each attribute is one protocol of ports/records.py or ports/live.py."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
@@ -36,6 +37,9 @@ class SqlRecords:
         self.events = SqlEvents(database)
         self.outbox = SqlOutbox(database)
         self.health = SqlHealth(database)
+        self.live = SqlLiveSessions(database)
+        self.live_keeping = SqlLiveKeeping(database)
+        self.one_time = SqlOneTime(database)
 
     @classmethod
     async def open(cls, url: str, *, durability: Literal["disk", "process"], busy_s: float = 5.0) -> Self:

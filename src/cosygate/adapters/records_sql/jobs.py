@@ -6,7 +6,16 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
-from cosygate.adapters.records_sql.schema import events, finished, is_state, job_columns, jobs, to_job, uploads
+from cosygate.adapters.records_sql.schema import (
+    events,
+    finished,
+    is_state,
+    job_columns,
+    jobs,
+    live_sessions,
+    to_job,
+    uploads,
+)
 from cosygate.model.job import TERMINAL, Job, JobState
 from cosygate.model.upload import UploadState
 
@@ -33,6 +42,8 @@ _DELETE = (
 )
 _FREE_SESSION = sa.update(uploads).where(uploads.c.id == bindparam("upload")).values(state=UploadState.ABORTED.value)
 _DELETE_UPLOAD = sa.delete(uploads).where(uploads.c.id == bindparam("upload"))
+# Of a job that was spoken live, the session has the same id. Its finals go with it (ON DELETE CASCADE).
+_DELETE_LIVE = sa.delete(live_sessions).where(live_sessions.c.id == bindparam("job"))
 _FINISHED_BEFORE = (
     sa.select(*job_columns)
     .where(finished, jobs.c.finished_at < bindparam("cutoff"))
@@ -74,6 +85,7 @@ class SqlJobs:
             if row is None:
                 return None
             connection.execute(_DELETE_UPLOAD, {"upload": row.upload_id})
+            connection.execute(_DELETE_LIVE, {"job": job_id})
             return to_job(row)
 
         return await self._database.write(run)

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cosygate.model.job import Job, JobState
+from cosygate.model.live import LiveFormat, LiveSession, LiveState, SafeMark
 from cosygate.model.upload import Upload, UploadState
 
 metadata = sa.MetaData()
@@ -73,9 +74,43 @@ outbox = sa.Table(
     sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     sqlite_autoincrement=True,
 )
+live_sessions = sa.Table(
+    "live_sessions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # also of the upload and the job that it becomes
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("token_hash", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("rate", sa.Integer, nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),  # number of the latest claim
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("beat", sa.Integer, nullable=False),  # rises while the holder is alive
+    sa.Column("safe", sa.BigInteger, nullable=False),  # these four: SafeMark
+    sa.Column("restart", sa.BigInteger, nullable=False),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+    sa.Column("finals", sa.Integer, nullable=False),
+    sa.Column("finished_at", sa.Double),
+)
+live_finals = sa.Table(
+    "live_finals",
+    metadata,
+    sa.Column("session_id", sa.Text, sa.ForeignKey("live_sessions.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # from 0, within the session
+    sa.Column("data", sa.JSON, nullable=False),
+)
+spent_tickets = sa.Table(
+    "spent_tickets",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)
 
 
-def is_state(table: sa.Table, *states: JobState | UploadState) -> sa.ColumnElement[bool]:
+def is_state(table: sa.Table, *states: JobState | UploadState | LiveState) -> sa.ColumnElement[bool]:
     """`state = 'queued'` with the value written out, so that the partial indexes below are found."""
     literals = [sa.literal_column(f"'{state.value}'", sa.Text) for state in states]
     return table.c.state == literals[0] if len(literals) == 1 else table.c.state.in_(literals)
@@ -92,6 +127,7 @@ ready = is_state(jobs, JobState.QUEUED) & jobs.c.not_before.is_(None)
 delayed = is_state(jobs, JobState.QUEUED) & jobs.c.not_before.is_not(None)
 running = is_state(jobs, JobState.RUNNING)
 finished = jobs.c.finished_at.is_not(None)
+open_live = is_state(live_sessions, LiveState.OPEN)
 
 _partial("uploads_bound", uploads.c.owner, uploads.c.session_id, where=bound, unique=True)
 _partial("uploads_open", uploads.c.owner, where=open_upload)
@@ -104,10 +140,15 @@ _partial("jobs_finished", jobs.c.finished_at, where=finished)
 sa.Index("jobs_of_owner", jobs.c.owner, jobs.c.id)
 sa.Index("jobs_of_owner_by_state", jobs.c.owner, jobs.c.state, jobs.c.id)
 sa.Index("events_of_job", events.c.job_id, events.c.seq)
+_partial("live_open_of_owner", live_sessions.c.owner, where=open_live)
+_partial("live_open_held", live_sessions.c.holder, where=open_live)
+sa.Index("spent_tickets_expired", spent_tickets.c.expires_at)
 
 
 upload_columns = tuple(uploads.c)
 job_columns = tuple(jobs.c[name] for name in Job.__dataclass_fields__)
+mark_columns = tuple(live_sessions.c[name] for name in SafeMark.__dataclass_fields__)
+live_columns = (*(live_sessions.c[name] for name in LiveSession.__dataclass_fields__ if name != "mark"), *mark_columns)
 
 
 def to_upload(row: sa.Row[Any]) -> Upload:
@@ -120,3 +161,11 @@ def to_job(row: sa.Row[Any]) -> Job:
     """From a row of `job_columns`."""
     fields = row._asdict()
     return Job(**{**fields, "state": JobState(fields["state"])})
+
+
+def to_live(row: sa.Row[Any]) -> LiveSession:
+    """From a row of `live_columns`."""
+    fields = row._asdict()
+    mark = SafeMark(**{column.name: fields.pop(column.name) for column in mark_columns})
+    typed = {"state": LiveState(fields["state"]), "format": LiveFormat(fields["format"])}
+    return LiveSession(**{**fields, **typed, "mark": mark})

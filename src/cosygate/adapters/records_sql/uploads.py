@@ -18,6 +18,8 @@ from cosygate.adapters.records_sql.schema import (
     events,
     job_columns,
     jobs,
+    live_sessions,
+    open_live,
     open_upload,
     outbox,
     to_job,
@@ -122,7 +124,9 @@ class SqlUploads:
         )
 
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
-        query = sa.select(uploads.c.id).where(uploads.c.id.in_(upload_ids), bound)
+        """Of an open live session too: it has no upload's row before it is finished, but parts under its id."""
+        live = sa.select(live_sessions.c.id).where(live_sessions.c.id.in_(upload_ids), open_live)
+        query = sa.select(uploads.c.id).where(uploads.c.id.in_(upload_ids), bound).union_all(live)
         return await self._database.read(lambda connection: set(connection.execute(query).scalars()))
 
 
