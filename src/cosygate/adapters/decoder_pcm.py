@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosygate import errors
+from cosygate.kit.g711 import decode_alaw, decode_mulaw
 from cosygate.kit.pcm import Samples, ToMono, pieces
 from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo, RawFormat
 from cosygate.model.wav import Encoding, WavFormat, parse_wav
@@ -118,27 +118,10 @@ def _float(data: bytes, width: int) -> Samples:
     return np.frombuffer(data, f"<f{width}")
 
 
-def _mulaw_table() -> NDArray[np.int16]:
-    """ITU-T G.711 §3.2: code → 16 bit sample."""
-    code = ~np.arange(256, dtype=np.uint8)
-    magnitude = (((code & 15).astype(np.int32) << 3) + 0x84 << ((code >> 4) & 7).astype(np.int32)) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
-
-
-def _alaw_table() -> NDArray[np.int16]:
-    """ITU-T G.711 §3.1: code → 16 bit sample."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent = ((code >> 4) & 7).astype(np.int32)
-    mantissa = (code & 15).astype(np.int32) << 4
-    magnitude = np.where(exponent == 0, mantissa + 8, mantissa + 0x108 << np.maximum(exponent - 1, 0))
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
-
-
-_MULAW, _ALAW = _mulaw_table(), _alaw_table()
 _CONVERTERS: dict[Encoding, Callable[[bytes, int], Samples]] = {
     Encoding.SIGNED: _signed,
     Encoding.UNSIGNED: _unsigned,
     Encoding.FLOAT: _float,
-    Encoding.MULAW: lambda data, _: _MULAW[np.frombuffer(data, np.uint8)],
-    Encoding.ALAW: lambda data, _: _ALAW[np.frombuffer(data, np.uint8)],
+    Encoding.MULAW: lambda data, _: np.frombuffer(decode_mulaw(data), "<i2"),
+    Encoding.ALAW: lambda data, _: np.frombuffer(decode_alaw(data), "<i2"),
 }

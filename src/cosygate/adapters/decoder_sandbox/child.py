@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -24,8 +24,8 @@ from cosygate.model.audio import PCM_RATE, AudioLimits, Container
 MAX_STREAMS = 64  # a film with every language has fewer
 MAX_BAD_PACKETS = 10_000  # skipped in all; a recording that is worse is not one
 MAX_STUCK = 100  # times in a row that the demuxer may fail
-_BATCH_SECONDS = 0.5  # decoded frames are small; they are converted in batches
-_READ_BYTES = 256 * 1024
+_BATCH_S = 0.5  # decoded frames are small; they are converted in batches
+_STREAM_BATCH_S = 0.04  # of a stream: somebody waits for them
 
 # Demuxers by what sniffing said; a single one is forced. ID3 tags precede more than MP3, so there FFmpeg probes.
 _DEMUXERS: dict[Container, str] = {
@@ -62,15 +62,31 @@ class Task:
     container: Container
     channel: int | None
     limits: AudioLimits
+    stream: bool = False  # descriptor 0 is a pipe, of a recording that is still being made
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Task:
-        return cls(Container(data["container"]), data["channel"], AudioLimits(**data["limits"]))
+        return cls(Container(data["container"]), data["channel"], AudioLimits(**data["limits"]), data["stream"])
+
+
+class Input(Protocol):
+    """Where the bytes come from, as PyAV wants it: a file object; without `seek` it is read from start to end."""
+
+    buffer_bytes: int  # what FFmpeg asks for at a time
+    probe_bytes: int  # what it may read to find out more than the header says
+
+    def read(self, length: int) -> bytes: ...
+
+    def heard(self) -> None:
+        """What was read so far has made audio."""
 
 
 class Source:
-    """The recording as PyAV wants it: a file object, over a descriptor alone. Positioned reads leave the descriptor's
-    own offset, which the gateway shares, where it was."""
+    """A recording that is there, over its descriptor alone. Positioned reads leave the descriptor's own offset, which
+    the gateway shares, where it was."""
+
+    buffer_bytes = 256 * 1024
+    probe_bytes = 5_000_000  # its own choice
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd, self._size, self._at = fd, size, 0
@@ -88,8 +104,11 @@ class Source:
     def tell(self) -> int:
         return self._at
 
+    def heard(self) -> None:
+        """A file ends by itself."""
 
-def run(source: Source, out: int, task: Task) -> None:
+
+def run(source: Input, out: int, task: Task) -> None:
     """Writes INFO, PCM … and DONE, or ERROR at any point. Whatever happens is told in the pipe, or by dying."""
     try:
         bad = _decode(source, out, task)
@@ -108,19 +127,20 @@ def _fail(out: int, error: errors.CosyGateError) -> None:
     write_json(out, Kind.ERROR, {"code": error.code, "detail": error.detail})
 
 
-def _decode(source: Source, out: int, task: Task) -> int:
+def _decode(source: Input, out: int, task: Task) -> int:
     """Returns how many packets could not be decoded. Raises RecordingFailed errors and those of PyAV."""
     with open_media(source, task.container) as media:
         stream = _audio_stream(media, task.limits)
         sink = _Sink(out, task, stream.codec.canonical_name, media.duration)
         frames = _Frames(media, stream)
         for frame in frames:
+            source.heard()
             sink.take(frame.sample_rate, _samples(frame))
         sink.finish()
         return frames.bad
 
 
-def open_media(source: Source, container: Container) -> Any:
+def open_media(source: Input, container: Container) -> Any:
     """Never by a path: a playlist that calls itself .wav would decode another local file."""
 
     def refuse(url: str, flags: int, options: dict[str, str]) -> None:
@@ -137,9 +157,10 @@ def open_media(source: Source, container: Container) -> Any:
                 "protocol_whitelist": "",
                 "codec_whitelist": ",".join(_CODECS),
                 "max_streams": str(MAX_STREAMS),
+                "probesize": str(source.probe_bytes),
             },
             metadata_errors="replace",
-            buffer_size=_READ_BYTES,
+            buffer_size=source.buffer_bytes,
             io_open=refuse,
         )
     except av.MemoryError:  # FFmpeg says so for one stream too many as well
@@ -222,6 +243,7 @@ class _Sink:
 
     def __init__(self, out: int, task: Task, codec: str, duration: int | None) -> None:
         self._out, self._task = out, task
+        self._batch_s = _STREAM_BATCH_S if task.stream else _BATCH_S
         self._info: dict[str, Any] | None = {"codec": codec, "duration": duration and duration / 1e6}
         self._shape = (0, 0)  # rate, channels: a stream may change them on the way
         self._to_mono: ToMono | None = None
@@ -234,7 +256,7 @@ class _Sink:
             self._change(rate, samples.shape[1])
         self._batch.append(samples)
         self._held += len(samples)
-        if self._held >= rate * _BATCH_SECONDS:
+        if self._held >= rate * self._batch_s:
             self._convert()
 
     def finish(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from cosygate import errors
 from cosygate.adapters.decoder_sandbox.pipe_reader import FrameReader
 from cosygate.adapters.decoder_sandbox.server_link import ServerGone, ServerLink
+from cosygate.adapters.decoder_sandbox.streaming import Feeding, StreamReader, check_container
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.kit.logs import logger
@@ -34,7 +36,8 @@ class SandboxReport:
 
 
 class SandboxDecoder:
-    """Every container but RAW. At most `children` recordings are decoded at once, others wait for a place.
+    """Every container but RAW. At most `children` recordings are decoded at once, others wait for a place; beside them
+    at most `streams` that are still being made, which take hardly any CPU and cannot wait.
 
     `cpu_s` and `memory_bytes` (beyond the loaded libraries) bound one recording; `idle_s` is the longest that a child
     may be silent while the consumer waits for it: a slow consumer never makes a timeout. With `degraded`, recordings
@@ -48,6 +51,7 @@ class SandboxDecoder:
         memory_bytes: int = 1024**3,
         degraded: bool = False,
         children: int = 4,
+        streams: int = 64,
         idle_s: float = 60.0,
         clock: Clock | None = None,
         randomness: Randomness | None = None,
@@ -56,6 +60,7 @@ class SandboxDecoder:
         self._memory_bytes = memory_bytes
         self._degraded = degraded
         self._places = asyncio.Semaphore(children)
+        self._streams_left = streams
         self._idle_s = idle_s
         self._clock = clock or SystemClock()
         self._randomness = randomness or SystemRandomness()
@@ -93,27 +98,54 @@ class SandboxDecoder:
         """As the port says. Raises Unavailable when the fork-server does not start: costs the recording nothing."""
         if request.container is Container.RAW:
             raise errors.MediaUndecodable("headerless samples are not for the sandbox")
-        async with self._places:
-            link = await self._server()
-            if not self.usable:
-                raise errors.SandboxMissing()
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(reader, False)
-            try:
-                child = await link.begin(fd, writer, _task(request))
-            except BaseException as error:
-                os.close(reader)
-                if isinstance(error, ServerGone):
-                    raise errors.DecoderDied("the decoder's fork-server ended") from None
-                raise
-            finally:
-                os.close(writer)
-            frames = FrameReader(reader, child.ended, self._idle_s)
-            try:
-                yield _SandboxDecoding(await frames.info(request), frames, request.limits.seconds)
-            finally:
-                frames.close()
-                await link.end(child)
+        async with self._places, self._child(fd, _task(request), self._reader) as frames:
+            yield _SandboxDecoding(await frames.info(request), frames, request.limits.seconds)
+
+    @asynccontextmanager
+    async def stream(self, feed: AsyncIterator[bytes], request: DecodeRequest) -> AsyncIterator[Decoding]:
+        """As ports.decoder.StreamDecoder says. `info` needs the first audio: entering waits for it. The feed stays the
+        caller's, to close as well. Raises SessionsFull at once when every place is taken."""
+        check_container(request.container)
+        if not self._streams_left:
+            raise errors.SessionsFull("every place of the decoder for a live stream is taken")
+        self._streams_left -= 1
+        try:
+            async with Feeding(feed) as feeding:
+                reader = functools.partial(StreamReader, idle_s=self._idle_s, feeding=feeding)
+                async with self._child(feeding.source, _task(request, stream=True), reader) as frames:
+                    feeding.begin()
+                    yield _SandboxDecoding(await frames.info(request), frames, request.limits.seconds)
+        finally:
+            self._streams_left += 1
+
+    def _reader(self, fd: int, ended: asyncio.Future[int | None]) -> FrameReader:
+        return FrameReader(fd, ended, self._idle_s)
+
+    @asynccontextmanager
+    async def _child(
+        self, source: int, task: dict[str, Any], reader_of: Callable[[int, asyncio.Future[int | None]], FrameReader]
+    ) -> AsyncIterator[FrameReader]:
+        """A child that decodes the descriptor, as the reader of its frames; killed on leaving."""
+        link = await self._server()
+        if not self.usable:
+            raise errors.SandboxMissing()
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reader, False)
+        try:
+            child = await link.begin(source, writer, task)
+        except BaseException as error:
+            os.close(reader)
+            if isinstance(error, ServerGone):
+                raise errors.DecoderDied("the decoder's fork-server ended") from None
+            raise
+        finally:
+            os.close(writer)
+        frames = reader_of(reader, child.ended)
+        try:
+            yield frames
+        finally:
+            frames.close()
+            await link.end(child)
 
     async def _server(self) -> ServerLink:
         """The running fork-server; started, by one task for all who wait, when there is none."""
@@ -141,8 +173,9 @@ class SandboxDecoder:
         raise errors.Unavailable("the decoder does not start")
 
 
-def _task(request: DecodeRequest) -> dict[str, Any]:
-    return {"container": request.container, "channel": request.channel, "limits": asdict(request.limits)}
+def _task(request: DecodeRequest, *, stream: bool = False) -> dict[str, Any]:
+    limits = asdict(request.limits)
+    return {"container": request.container, "channel": request.channel, "limits": limits, "stream": stream}
 
 
 @dataclass(frozen=True, slots=True)

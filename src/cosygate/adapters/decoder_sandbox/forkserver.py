@@ -5,7 +5,8 @@ once, isolates itself (lockdown.isolate_server), proves the sandbox on a first c
 child per request. It has one thread, parses nothing of a recording, and ends when its control socket does.
 
 Messages are JSON, one a packet of the Unix socket FD:
-    to us    {"op": "decode", "id", "task"} with two descriptors: the recording, the pipe for frames
+    to us    {"op": "decode", "id", "task"} with two descriptors: the recording (for a stream a pipe), the
+             pipe for frames
              {"op": "kill", "id"}
     from us  {"op": "ready", "layers": {name: "" or why not}}
              {"op": "exit", "id", "status"}   negative: the signal
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import resource
 import select
@@ -27,10 +29,12 @@ import av.logging
 
 from cosygate.adapters.decoder_sandbox import child, lockdown
 from cosygate.adapters.decoder_sandbox.frames import HEADER, Kind, write_json
+from cosygate.adapters.decoder_sandbox.stream_source import StreamSource
 from cosygate.model.audio import AudioLimits, Container
 
 MAX_MESSAGE = 16 * 1024
 _MAX_FDS = 1024  # of this process: one a child, and two more while it is asked for
+STREAM_CPU_SHARE = 0.02  # of the allowed seconds, which a stream really lasts, on top of a recording's own CPU time
 _SILENCE = (
     b"RIFF\x44\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00"
 )
@@ -121,8 +125,12 @@ class ForkServer:
 
     def _decode(self, task: dict[str, Any]) -> None:
         wanted = child.Task.from_json(task)
-        source = child.Source(0, os.fstat(0).st_size)
-        lockdown.limit_resources(self._cpu_s, self._address_space)
+        source: child.Input
+        if wanted.stream:
+            source, cpu_s = StreamSource(0), self._cpu_s + math.ceil(wanted.limits.seconds * STREAM_CPU_SHARE)
+        else:
+            source, cpu_s = child.Source(0, os.fstat(0).st_size), self._cpu_s
+        lockdown.limit_resources(cpu_s, self._address_space)
         if self._filtered:
             lockdown.filter_syscalls()
         child.run(source, 1, wanted)

@@ -38,7 +38,7 @@ class FrameReader:
     def __init__(self, fd: int, ended: asyncio.Future[int | None], idle_s: float) -> None:
         self._fd = fd
         self._ended = ended
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._buffer = bytearray()
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class FrameReader:
     async def info(self, request: DecodeRequest) -> MediaInfo:
         kind, body = await self.next()
         if kind is not Kind.INFO:
-            raise _broken()
+            raise broken()
         return _checked_info(_json(body), request)
 
     async def pcm(self, seconds: float) -> AsyncIterator[bytes]:
@@ -63,7 +63,7 @@ class FrameReader:
                     logger().info("decoder.packets_skipped", count=bad)
                 return
             if kind is not Kind.PCM or not body or len(body) % 2:
-                raise _broken()
+                raise broken()
             left -= len(body)
             if left < 0:
                 raise errors.MediaTooLong(f"the recording is longer than {seconds:g} s")
@@ -73,7 +73,7 @@ class FrameReader:
         """Raises what the child's ERROR frame says, or what its end without one means."""
         number, length = HEADER.unpack(await self._exactly(HEADER.size))
         if length > MAX_BODY or number not in tuple(Kind):
-            raise _broken()
+            raise broken()
         kind, body = Kind(number), await self._exactly(length)
         if kind is Kind.ERROR:
             told = _json(body)
@@ -100,12 +100,17 @@ class FrameReader:
         ready: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self._fd, _resolve, ready)
         try:
-            async with asyncio.timeout(self._idle_s):
-                await ready
-        except TimeoutError:
-            raise errors.DecoderTimeout(f"the decoder was silent for {self._idle_s:g} s") from None
+            await self._patiently(ready)
         finally:
             loop.remove_reader(self._fd)
+
+    async def _patiently(self, ready: asyncio.Future[None]) -> None:
+        """Raises DecoderTimeout when the child is silent although it has all that it needs."""
+        try:
+            async with asyncio.timeout(self.idle_s):
+                await ready
+        except TimeoutError:
+            raise silent(self.idle_s) from None
 
     async def _how_it_ended(self) -> errors.CosyGateError:
         await asyncio.wait([self._ended], timeout=_EXIT_WAIT_S)
@@ -120,7 +125,11 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _broken() -> errors.DecoderDied:
+def silent(seconds: float) -> errors.DecoderTimeout:
+    return errors.DecoderTimeout(f"the decoder was silent for {seconds:g} s")
+
+
+def broken() -> errors.DecoderDied:
     return errors.DecoderDied("the decoder broke its protocol")
 
 
@@ -128,9 +137,9 @@ def _json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise _broken() from None
+        raise broken() from None
     if not isinstance(value, dict):
-        raise _broken()
+        raise broken()
     return value
 
 
@@ -141,9 +150,9 @@ def _printable(text: object, length: int) -> str:
 def _checked_info(told: dict[str, Any], request: DecodeRequest) -> MediaInfo:
     limits, rate, channels, duration = request.limits, told.get("rate"), told.get("channels"), told.get("duration")
     if not (isinstance(rate, int) and limits.min_rate <= rate <= limits.max_rate):
-        raise _broken()
+        raise broken()
     if not (isinstance(channels, int) and 1 <= channels <= limits.channels):
-        raise _broken()
+        raise broken()
     if not (isinstance(duration, int | float) and 0 < duration < _LONGEST_S):
         duration = None
     return MediaInfo(request.container, _printable(told.get("codec"), 64), rate, channels, duration)
