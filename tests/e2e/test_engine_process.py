@@ -131,11 +131,15 @@ def audio(pcm: bytes) -> pb.RecognizeRequest:
         ([], "first message"),
         ([audio(SECOND)], "first message"),
         ([pb.RecognizeRequest()], "first message"),
-        ([config(mode=pb.LIVE)], "LIVE"),
+        ([config(mode=pb.LIVE, first_sample=1)], "restart_sample"),
         ([config(), config()], "neither audio nor finalize"),
         ([config(), pb.RecognizeRequest()], "neither audio nor finalize"),
         ([config(), audio(b"abc")], "3 bytes"),
         ([config(), audio(bytes(65_538))], "65538 bytes"),
+        ([config(mode=pb.LIVE), config()], "neither audio nor finalize"),
+        ([config(mode=pb.LIVE), pb.RecognizeRequest()], "neither audio nor finalize"),
+        ([config(mode=pb.LIVE), audio(b"abc")], "3 bytes"),
+        ([config(mode=pb.LIVE), audio(bytes(65_538))], "65538 bytes"),
     ],
 )
 async def test_protocol_faults_are_told_clearly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def test_what_can_be_honoured_is(config: dict[str, Any], hints: Hints) -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"mode": pb.LIVE}, "LIVE"),
+        ({"mode": 2}, "no mode 2"),
+        ({"mode": pb.LIVE, "first_sample": 5, "restart_sample": 4}, "restart_sample"),
+        ({"mode": pb.LIVE, "first_sample": 5, "restart_sample": 16_006}, "restart_sample"),
         ({"sample_rate": 0}, "sample_rate 0"),
         ({"sample_rate": 2**31}, "sample_rate"),
         ({"model": "huge"}, "no model 'huge'; there is tiny, big"),
@@ -164,6 +167,8 @@ def test_tokens_are_read_with_one_and_two_byte_lengths() -> None:
         {"rules": [{"do": "fail", "when": {"evry": 3}}]},
         {"rules": [{"do": "fail", "when": {"every": 0}}]},
         {"rules": [{"when": {}}]},
+        {"hear": "music"},
+        {"cut": "never"},
     ],
 )
 def test_a_script_with_a_mistake_does_not_start(script: dict[str, Any]) -> None:
@@ -177,6 +182,14 @@ def test_a_script_file_that_is_missing_or_no_object_does_not_start(tmp_path: Pat
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(CannotStart, match="not a JSON object"):
         Scripted.load(tmp_path / "list.json")
+
+
+def test_it_can_hear_a_digest_and_cut_at_pauses() -> None:
+    pcm = np.random.default_rng(1).integers(-32768, 32767, 1000, dtype=np.int16)
+    recogniser = Scripted({"hear": "digest", "cut": "speech"})
+    assert recogniser.cut_s is None
+    heard = recogniser.recognise(pcm.astype(np.float32) / 32768, Hints("scripted", index=5), threading.Event())
+    assert heard.text == hashlib.sha256(pcm.tobytes()).hexdigest()[:12]
 
 
 def failures(script: dict[str, Any], pieces: list[tuple[np.ndarray[Any, Any], Hints]]) -> list[bool]:
@@ -208,8 +221,6 @@ def test_rules_apply_when_all_their_conditions_hold() -> None:
 
 
 def test_the_digest_is_that_of_the_bytes_that_were_sent() -> None:
-    import hashlib
-
     pcm = np.random.default_rng(1).integers(-32768, 32767, 1000, dtype=np.int16)
     samples = pcm.astype(np.float32) / 32768
     assert first_bytes_digest(samples, 600) == hashlib.sha256(pcm.tobytes()[:600]).hexdigest()

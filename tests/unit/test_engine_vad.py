@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cosygate.engine.models import SILERO_VAD, locate
 from cosygate.engine.recognisers.base import RATE, Samples
-from cosygate.engine.vad import PAD, WINDOW, Cutter, CutterPool, FixedCutter, Piece, SpeechCutter
+from cosygate.engine.vad import PAD, WINDOW, Cutter, FixedCutter, Piece, Pool, SpeechCutter
 from tests.support.engine_process import speech_samples
 
 
@@ -115,7 +115,7 @@ def test_no_piece_starts_before_what_was_decided(cutter: SpeechCutter) -> None:
 
 
 def test_a_pool_gives_back_what_was_returned_as_new() -> None:
-    pool = CutterPool(lambda: FixedCutter(1.0))
+    pool = Pool(lambda: FixedCutter(1.0))
     one = pool.borrow()
     one.push(np.zeros(100, np.float32))
     pool.give_back(one)

@@ -41,7 +41,9 @@ def _run(options: argparse.Namespace) -> int:
         command_timeout_s=options.command_timeout,
         script=options.script,
     )
-    server_options = ServerOptions(options.listen, slots=options.slots, line=options.line, grace_s=options.grace)
+    server_options = ServerOptions(
+        options.listen, slots=options.slots, line=options.line, live=options.live, grace_s=options.grace
+    )
     try:
         recogniser = RECOGNISERS[options.recogniser](recogniser_options)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a tenth less CPU per call
@@ -64,6 +66,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recogniser", default="moonshine", choices=("moonshine", "command", "scripted"))
     parser.add_argument("--slots", type=_count, default=1, metavar="N", help="calls at once (default 1)")
     parser.add_argument("--line", type=_count, default=64, metavar="N", help="calls that may wait for a slot (64)")
+    parser.add_argument("--live", type=_count, default=64, metavar="N", help="live calls at once, beside those (64)")
     parser.add_argument("--command", default="", metavar="TEMPLATE", help="program and arguments; {wav} is the file")
     parser.add_argument(
         "--command-timeout", type=_seconds, default=120.0, metavar="S", help="per piece of speech (120)"

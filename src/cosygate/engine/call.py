@@ -1,4 +1,4 @@
-"""One Recognize call: validated, given a slot, read message by message, answered as pieces are recognised.
+"""One Recognize call in BATCH mode: given a slot, read message by message, answered as pieces are recognised.
 
     config → slot → accepted → (audio → pieces → segments, progress)* → half-close → last segments → done
 
@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
-from cosygate.engine.messages import AUDIO_MAX, CallEnded, check_config, invalid, segment_event
+from cosygate.engine.admission import TELL_EVERY_S, take_slot
+from cosygate.engine.messages import CallEnded, check_audio, invalid, segment_event
 from cosygate.engine.pipeline import Heard, Pipeline
-from cosygate.engine.recognisers.base import Recogniser, RecogniserError
-from cosygate.engine.slots import LineFull, Slots
-from cosygate.engine.vad import CutterPool, Piece
-from cosygate.kit.clock import Clock
+from cosygate.engine.recognisers.base import Hints, RecogniserError
+from cosygate.engine.shared import Shared
+from cosygate.engine.turns import Rank, Turn
+from cosygate.engine.vad import Piece
 from cosygate.proto import speech_engine_pb2 as pb
 
-TELL_EVERY_S = 0.5  # progress, which is also the sign of life, at most this often
 CLIENT_IDLE_S = 300.0  # a caller that sends, or takes, nothing for this long loses its slot
-_SLOT_WAIT_MAX_S = 600.0
 _RECORDING_MAX_S = 24 * 3600  # the detector counts samples in 31 bits
 T = TypeVar("T")
 
@@ -33,26 +32,20 @@ T = TypeVar("T")
 class Call:
     """Used once. `leave` must follow `run`, however that ended."""
 
-    def __init__(
-        self,
-        context: Any,  # grpc.aio.ServicerContext, generic in a way that only stubs know
-        recogniser: Recogniser,
-        slots: Slots,
-        threads: Executor,
-        cutters: CutterPool,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, context: Any, shared: Shared, config: pb.RecognizeConfig, hints: Hints) -> None:
+        """`context`: a grpc.aio.ServicerContext, generic in a way that only stubs know."""
         self._context = context
-        self._recogniser = recogniser
-        self._slots = slots
-        self._threads = threads
-        self._cutters = cutters
-        self._clock = clock
-        self._inline = recogniser.instant and recogniser.cut_s is not None
+        self._shared = shared
+        self._config = config
+        self._hints = hints
+        self._recogniser = shared.recogniser
+        self._clock = shared.clock
+        self._inline = self._recogniser.instant and shared.cuts_inline
         self._stop = threading.Event()
         self._held = 0  # slots
         self._work: asyncio.Future[Any] | None = None
-        self._told_at = clock.monotonic()
+        self._turn: Turn[Any] | None = None
+        self._told_at = self._clock.monotonic()
         self._pipeline: Pipeline | None = None
 
     @property
@@ -62,17 +55,13 @@ class Call:
 
     async def run(self) -> None:
         """Raises CallEnded; RecogniserError becomes one. Any other exception is a fault of the engine."""
-        first = await self._read()
-        if first is grpc.aio.EOF or first.WhichOneof("message") != "config":
-            raise invalid("the first message is not a config")
-        config = first.config
-        hints = check_config(config, self._recogniser.models)
+        config = self._config
         slot_wait_s = await self._take_slot(config)
-        cutter = await self._do(self._cutters.borrow)
+        cutter = await self._do(self._shared.cutters.borrow)
         pipeline = self._pipeline = Pipeline(
             self._recogniser,
             cutter,
-            hints,
+            self._hints,
             sample_rate=config.sample_rate,
             first_sample=config.first_sample,
             stop=self._stop,
@@ -84,13 +73,15 @@ class Call:
             raise CallEnded(grpc.StatusCode[error.status], "the recogniser failed on this audio") from error
         stats = {"vad": pipeline.timings.vad, "recognise": pipeline.timings.recognise, "slot_wait": slot_wait_s}
         name, version = self._recogniser.name, self._recogniser.version
-        done = pb.Done(engine=name, model=hints.model, version=version, samples=pipeline.received, stats=stats)
+        done = pb.Done(engine=name, model=self._hints.model, version=version, samples=pipeline.received, stats=stats)
         await self._write(pb.RecognizeEvent(done=done))
-        self._cutters.give_back(cutter)
+        self._shared.cutters.give_back(cutter)
 
     def leave(self) -> None:
         """The slot is free once the thread that works for this call has noticed."""
         self._stop.set()
+        if self._turn is not None:
+            self._shared.turns.withdraw(self._turn)
         if self._work is not None and not self._work.done():
             self._work.add_done_callback(self._release)
         else:
@@ -101,32 +92,16 @@ class Call:
             work.exception()  # looked at, or asyncio complains; nobody waits for it any more
         held, self._held = self._held, 0
         if held:
-            self._slots.give_back(held)
+            self._shared.slots.give_back(held)
 
     async def _take_slot(self, config: pb.RecognizeConfig) -> float:
         """Waits its turn, showing that it is alive; tells the caller. Returns the seconds waited."""
-        asked_at = self._clock.monotonic()
-        deadline = asked_at + min(config.slot_wait_ms / 1000, _SLOT_WAIT_MAX_S)
-        wanted = self._slots.count if config.alone else 1
-        try:
-            turn = self._slots.ask(wanted)
-        except LineFull:
-            raise CallEnded(grpc.StatusCode.RESOURCE_EXHAUSTED, "every slot is taken, and the line is full") from None
-        try:
-            while not turn.done():
-                left = deadline - self._clock.monotonic()
-                if left <= 0:
-                    raise CallEnded(grpc.StatusCode.RESOURCE_EXHAUSTED, "no slot became free in time")
-                await asyncio.wait({turn}, timeout=min(left, TELL_EVERY_S))
-                if not turn.done():
-                    await self._progress(config.first_sample)
-            if turn.cancelled():
-                raise CallEnded(grpc.StatusCode.UNAVAILABLE, "the engine is shutting down")
-        except BaseException:
-            self._slots.withdraw(turn, wanted)
-            raise
+        slots = self._shared.slots
+        wanted = slots.count if config.alone else 1
+        waited = await take_slot(
+            slots, wanted, config.slot_wait_ms, self._clock, partial(self._progress, config.first_sample)
+        )
         self._held = wanted
-        waited = self._clock.monotonic() - asked_at
         await self._write(pb.RecognizeEvent(accepted=pb.Accepted(slot_wait_ms=round(waited * 1000))))
         return waited
 
@@ -134,9 +109,7 @@ class Call:
         while (message := await self._read()) is not grpc.aio.EOF:
             kind = message.WhichOneof("message")
             if kind == "audio":
-                pcm = message.audio
-                if len(pcm) % 2 or len(pcm) > AUDIO_MAX:
-                    raise invalid(f"an audio message has {len(pcm)} bytes: not an even number up to {AUDIO_MAX}")
+                pcm = check_audio(message.audio)
                 if pipeline.received > _RECORDING_MAX_S * rate:
                     raise invalid(f"the recording is longer than {_RECORDING_MAX_S // 3600} hours")
                 await self._recognise(pipeline, await self._do(pipeline.push, pcm))
@@ -155,18 +128,19 @@ class Call:
                 await self._write(segment_event(heard))
 
     async def _patiently(self, pipeline: Pipeline, piece: Piece) -> Heard | None:
-        """A recogniser that ends by itself may be silent for long: tells the caller meanwhile that it is alive. One
-        without a limit gets no such cover, so that a hang shows."""
-        limit = self._recogniser.limit_s
-        if self._inline or limit is None:
-            return await self._do(pipeline.recognise, piece)
-        work = self._start(pipeline.recognise, piece)
-        until = self._clock.monotonic() + limit
-        while not work.done():
-            await asyncio.wait({work}, timeout=TELL_EVERY_S)
-            if not work.done() and self._clock.monotonic() < until:
+        """Waits for its turn and for the recogniser, and tells the caller that there is hope, as long as there is: a
+        recogniser without a time limit of its own gets no cover, so that a hang shows."""
+        if self._inline:
+            return pipeline.recognise(piece)
+        turns, limit_s = self._shared.turns, self._recogniser.limit_s
+        turn: Turn[Heard | None] = turns.ask(Rank.FILE, partial(pipeline.recognise, piece))
+        self._turn, self._work = turn, turn.future
+        while not turn.future.done():
+            await asyncio.wait({turn.future}, timeout=TELL_EVERY_S)
+            waits = turn.started_at is None or limit_s is not None
+            if not turn.future.done() and waits and turns.alive(turn, limit_s):
                 await self._progress(pipeline.decided)
-        return work.result()
+        return turn.future.result()
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
         return work(*arguments) if self._inline else await self._in_thread(work, *arguments)
@@ -176,7 +150,7 @@ class Call:
         return await asyncio.shield(self._start(work, *arguments))
 
     def _start(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        self._work = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        self._work = asyncio.get_running_loop().run_in_executor(self._shared.threads, work, *arguments)
         return self._work
 
     async def _read(self) -> Any:

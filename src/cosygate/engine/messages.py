@@ -1,4 +1,4 @@
-"""Between the wire's messages and what the engine works with: configs are checked, segments written."""
+"""Between the wire's messages and what the engine works with: configs are checked, audio too, segments written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import grpc
 
 from cosygate.engine.pipeline import SAMPLE_RATES, Heard
 from cosygate.engine.recognisers.base import Hints, Model, Recogniser
+from cosygate.engine.slots import Slots
 from cosygate.proto import speech_engine_pb2 as pb
 
 AUDIO_MAX = 64 * 1024  # bytes of one audio message
+LIVE = "live"  # the capability
 
 
 class CallEnded(Exception):
@@ -26,8 +28,8 @@ def invalid(detail: str) -> CallEnded:
 
 def check_config(config: pb.RecognizeConfig, models: tuple[Model, ...]) -> Hints:
     """What the recogniser will be told. Raises CallEnded (INVALID_ARGUMENT) for everything it cannot honour."""
-    if config.mode != pb.BATCH:
-        raise invalid("mode LIVE is not offered by this engine")
+    if config.mode not in (pb.BATCH, pb.LIVE):
+        raise invalid(f"there is no mode {config.mode}")
     if config.sample_rate not in SAMPLE_RATES:
         raise invalid(f"sample_rate {config.sample_rate} is not one of {', '.join(map(str, SAMPLE_RATES))}")
     model = next((m for m in models if config.model in ("", m.name)), None)
@@ -38,11 +40,20 @@ def check_config(config: pb.RecognizeConfig, models: tuple[Model, ...]) -> Hints
         known = {tag.lower().partition("-")[0] for tag in model.languages}
         if language.lower().partition("-")[0] not in known:
             raise invalid(f"model {model.name} does not know the language {language[:32]!r}")
+    if config.mode == pb.LIVE and not 0 <= config.restart_sample - config.first_sample <= config.sample_rate:
+        raise invalid("restart_sample is not first_sample, nor within the second after it")
     wanted = [*config.features, *(["hotwords"] if config.hotwords else [])]
     for feature in wanted:
         if feature not in model.capabilities:
             raise invalid(f"model {model.name} cannot tell {feature[:32]!r}")
     return Hints(model.name, language, tuple(config.features), tuple(config.hotwords))
+
+
+def check_audio(pcm: bytes) -> bytes:
+    """Raises CallEnded (INVALID_ARGUMENT)."""
+    if len(pcm) % 2 or len(pcm) > AUDIO_MAX:
+        raise invalid(f"an audio message has {len(pcm)} bytes: not an even number up to {AUDIO_MAX}")
+    return pcm
 
 
 def segment_event(heard: Heard) -> pb.RecognizeEvent:
@@ -62,14 +73,21 @@ def segment_event(heard: Heard) -> pb.RecognizeEvent:
     return pb.RecognizeEvent(segment=segment)
 
 
-def description(recogniser: Recogniser, *, slots: int, busy: int, waiting: int) -> pb.EngineDescription:
-    models = [pb.Model(name=m.name, languages=m.languages, capabilities=m.capabilities) for m in recogniser.models]
+def description(recogniser: Recogniser, slots: Slots, live_slots: Slots) -> pb.EngineDescription:
+    """Every model is live: its utterances are cut, and recognised again while they are spoken, by the engine."""
+    models = [pb.Model(name=m.name, languages=m.languages, capabilities=_told(m)) for m in recogniser.models]
     return pb.EngineDescription(
         name=recogniser.name,
         version=recogniser.version,
-        slots=slots,
-        slots_busy=busy,
-        waiting=waiting,
+        slots=slots.count,
+        slots_busy=slots.busy,
+        waiting=slots.waiting,
+        live_slots=live_slots.count,
+        live_busy=live_slots.busy,
         models=models,
         sample_rates=SAMPLE_RATES,
     )
+
+
+def _told(model: Model) -> list[str]:
+    return [*(c for c in model.capabilities if c != LIVE), LIVE]

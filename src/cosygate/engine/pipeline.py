@@ -48,6 +48,20 @@ class Timings:
     recognise: float = 0.0
 
 
+def recognise(recogniser: Recogniser, samples: Samples, hints: Hints, stop: threading.Event) -> Recognised:
+    """Tries again what is Transient. Raises what the recogniser raises, Stopped when the caller is gone."""
+    for attempt in range(_TRIES):
+        if stop.is_set():
+            raise Stopped
+        try:
+            return recogniser.recognise(samples, hints, stop)
+        except Transient:
+            if attempt == _TRIES - 1:
+                raise
+            stop.wait(_RETRY_WAIT_S)
+    raise AssertionError("unreachable")
+
+
 class Pipeline:
     """For one call, by one thread at a time."""
 
@@ -104,7 +118,7 @@ class Pipeline:
         hints = replace(self._hints, index=self._index)
         self._index += 1
         started = self._monotonic()
-        recognised = self._try(piece.samples, hints)
+        recognised = recognise(self._recogniser, piece.samples, hints, self._stop)
         self.timings.recognise += self._monotonic() - started
         if not recognised.text:
             return None
@@ -122,18 +136,6 @@ class Pipeline:
     def decided(self) -> int:
         """Once all pieces so far are recognised: no segment to come starts before this sample, as sent."""
         return max(self._told, self._sent(self._cutter.decided))
-
-    def _try(self, samples: Samples, hints: Hints) -> Recognised:
-        for attempt in range(_TRIES):
-            if self._stop.is_set():
-                raise Stopped
-            try:
-                return self._recogniser.recognise(samples, hints, self._stop)
-            except Transient:
-                if attempt == _TRIES - 1:
-                    raise
-                self._stop.wait(_RETRY_WAIT_S)
-        raise AssertionError("unreachable")
 
     def _sent(self, sample: int) -> int:
         """An index at RATE → the index as sent, never beyond what was sent."""

@@ -40,6 +40,7 @@ class ServerOptions:
     listen: str  # unix:/path or host:port; port 0 takes a free one
     slots: int = 1
     line: int = 64  # calls that may wait for a slot
+    live: int = 64  # live calls at once, beside those
     grace_s: float = 10.0  # for running calls, on SIGTERM
 
 
@@ -58,7 +59,7 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
 async def serve(recogniser: Recogniser, options: ServerOptions, clock: Clock, *, leave_sigint: bool) -> bool:
     """Until SIGTERM (or SIGINT, but not with `leave_sigint`: then Ctrl-C is the parent's to handle). Prints one line
     `ready ADDRESS` on stdout. Returns False when a thread would not end. Raises CannotStart."""
-    service = EngineService(recogniser, slots=options.slots, line=options.line, clock=clock)
+    service = EngineService(recogniser, slots=options.slots, line=options.line, live=options.live, clock=clock)
     server = grpc.aio.server(options=_OPTIONS)
     pb_grpc.add_SpeechEngineServicer_to_server(service, server)
     status = health.aio.HealthServicer()

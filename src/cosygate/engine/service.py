@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import grpc
 
-from cosygate.engine.call import Call
-from cosygate.engine.messages import CallEnded, description
-from cosygate.engine.models import SILERO_VAD, locate
+from cosygate.engine.call import CLIENT_IDLE_S, Call
+from cosygate.engine.live_call import LiveCall
+from cosygate.engine.messages import CallEnded, check_config, description, invalid
 from cosygate.engine.recognisers.base import Recogniser
-from cosygate.engine.slots import Slots
-from cosygate.engine.vad import Cutter, CutterPool, FixedCutter, SpeechCutter
+from cosygate.engine.shared import Shared
 from cosygate.kit import logs
 from cosygate.kit.clock import Clock
 from cosygate.proto import speech_engine_pb2 as pb
@@ -28,20 +25,17 @@ _log = logs.logger()
 class EngineService(pb_grpc.SpeechEngineServicer):
     """For one event loop."""
 
-    def __init__(self, recogniser: Recogniser, *, slots: int, line: int, clock: Clock) -> None:
-        """`line`: how many calls may wait for a slot. Raises CannotStart when the speech detector's model is bad."""
-        self._recogniser = recogniser
+    def __init__(self, recogniser: Recogniser, *, slots: int, line: int, clock: Clock, live: int = 64) -> None:
+        """`line`: how many calls may wait for a slot; `live`: live calls at once. Raises CannotStart when the speech
+        detector's model is bad."""
+        self._shared = Shared(recogniser, slots=slots, line=line, live=live, clock=clock)
         self._clock = clock
-        self._slots = Slots(slots, line)
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="slot")
-        self._cutters = CutterPool(_cutter_maker(recogniser.cut_s))
         self._running: set[asyncio.Task[Any]] = set()
         self._draining = False
         self._handing_back = False
 
     async def Describe(self, _request: pb.DescribeRequest, _context: Any) -> pb.EngineDescription:
-        slots = self._slots
-        return description(self._recogniser, slots=slots.count, busy=slots.busy, waiting=slots.waiting)
+        return description(self._shared.recogniser, self._shared.slots, self._shared.live_slots)
 
     async def Recognize(self, _messages: Any, context: Any) -> None:  # type: ignore[override]  # the stubs know iterators only
         """Reads and writes through `context`, which grpc.aio offers beside iterators: so each message has its limit."""
@@ -59,7 +53,8 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         ABORTED (their callers try elsewhere).
         False when a thread is still at work: the process cannot end in an orderly way."""
         self._draining = True
-        self._slots.turn_away()
+        self._shared.slots.turn_away()
+        self._shared.live_slots.turn_away()
         if self._running:
             await asyncio.wait(set(self._running), timeout=grace_s)
         self._handing_back = True
@@ -68,16 +63,17 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1.0)
-        idle = self._slots.busy == 0
-        self._threads.shutdown(wait=idle, cancel_futures=True)
+        idle = self._shared.idle
+        self._shared.close()
         return idle
 
     async def _recognize(self, context: Any) -> None:
         started = self._clock.monotonic()
-        call = Call(context, self._recogniser, self._slots, self._threads, self._cutters, self._clock)
+        call: Call | LiveCall | None = None
         code, detail = grpc.StatusCode.OK, ""
         error: BaseException | None = None
         try:
+            call = await self._begin(context)
             await call.run()
         except CallEnded as ended:
             code, detail, error = ended.code, ended.detail, ended.__cause__
@@ -89,21 +85,41 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         except Exception as fault:
             code, detail, error = grpc.StatusCode.INTERNAL, "the engine failed on this audio", fault
         finally:
-            call.leave()
+            if call is not None:
+                call.leave()
             self._tell(context, call, code, detail, error, self._clock.monotonic() - started)
         if code is not grpc.StatusCode.OK:
+            if isinstance(call, LiveCall):
+                await call.settle()
             await context.abort(code, detail)
+
+    async def _begin(self, context: Any) -> Call | LiveCall:
+        """Raises CallEnded when the first message cannot be honoured."""
+        try:
+            async with asyncio.timeout(CLIENT_IDLE_S):
+                first = await context.read()
+        except TimeoutError:
+            raise CallEnded(grpc.StatusCode.ABORTED, f"nothing came for {CLIENT_IDLE_S:.0f} s") from None
+        if first is grpc.aio.EOF or first.WhichOneof("message") != "config":
+            raise invalid("the first message is not a config")
+        config = first.config
+        hints = check_config(config, self._shared.recogniser.models)
+        return (LiveCall if config.mode == pb.LIVE else Call)(context, self._shared, config, hints)
 
     def _tell(
         self,
         context: Any,
-        call: Call,
+        call: Call | LiveCall | None,
         code: grpc.StatusCode,
         detail: str,
         error: BaseException | None,
         seconds: float,
     ) -> None:
-        line: dict[str, Any] = {"status": code.name, "samples": call.samples, "cost_ms": round(seconds * 1000, 1)}
+        line: dict[str, Any] = {
+            "status": code.name,
+            "samples": call.samples if call else 0,
+            "cost_ms": round(seconds * 1000, 1),
+        }
         for key, value in context.invocation_metadata() or ():
             if key == "traceparent" and (match := _TRACEPARENT.fullmatch(str(value))):
                 line["trace_id"] = match[1]
@@ -113,11 +129,3 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             _log.error("engine.call", exc_info=error, **line)
         else:
             _log.info("engine.call", **line)
-
-
-def _cutter_maker(cut_s: float | None) -> Callable[[], Cutter]:
-    """Raises CannotStart."""
-    if cut_s is not None:
-        return lambda: FixedCutter(cut_s)
-    model = locate(SILERO_VAD)["model"]
-    return lambda: SpeechCutter(model)

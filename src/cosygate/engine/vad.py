@@ -1,7 +1,8 @@
 """Where speech is: cuts audio at its pauses, with Silero's model through sherpa-onnx.
 
 Incremental, keyed by sample indexes alone (never by when audio arrived), in fixed memory: about 3 MB per cutter.
-Constructing a detector costs 70 ms and resetting one nothing, so the idle ones are kept.
+Constructing a detector costs 70 ms and resetting one nothing, so the idle ones are kept. Live calls (live_cutter.py)
+take the bare `Detector`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import sherpa_onnx
 
-from cosygate.engine.recognisers.base import RATE, Samples
+from cosygate.engine.recognisers.base import RATE, CannotStart, Samples
 
 WINDOW = 512  # samples per decision; with larger pieces false alarms rise from 3 % to 42 % (design notes, "What bites")
 PAD = RATE // 5  # added on both sides of what the detector calls speech
@@ -49,23 +50,31 @@ class Cutter(Protocol):
         """No piece to come starts before this sample."""
 
 
-class CutterPool:
-    """Idle cutters, for any thread (list.pop and list.append are atomic)."""
+class Resettable(Protocol):
+    def reset(self) -> None:
+        """As new."""
 
-    def __init__(self, make: Callable[[], Cutter]) -> None:
+
+T = TypeVar("T", bound=Resettable)
+
+
+class Pool(Generic[T]):
+    """Idle cutters or detectors, for any thread (list.pop and list.append are atomic)."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._idle: list[Cutter] = []
+        self._idle: list[T] = []
 
-    def borrow(self) -> Cutter:
+    def borrow(self) -> T:
         try:
             return self._idle.pop()
         except IndexError:
             return self._make()
 
-    def give_back(self, cutter: Cutter) -> None:
-        """Only one that no thread uses any more; so there are never more than slots."""
-        cutter.reset()
-        self._idle.append(cutter)
+    def give_back(self, one: T) -> None:
+        """Only one that no thread uses any more; so there are never more than calls at once."""
+        one.reset()
+        self._idle.append(one)
 
 
 class FixedCutter:
@@ -109,18 +118,49 @@ class FixedCutter:
             self._count += len(samples)
 
 
+class Detector:
+    """Silero's bare decision per window, with hysteresis: on above 0.5 (for two windows), off below 0.35."""
+
+    _CONTEXT = 64  # samples before a window that the model sees again
+
+    def __init__(self, model: Path) -> None:
+        config = _config(model)
+        # Gaps and shortest speech are the caller's: one window decides.
+        config.silero_vad.min_silence_duration = config.silero_vad.min_speech_duration = 0.001
+        self._vad: Any = sherpa_onnx.VadModel.create(config)
+        if self._vad.window_size() != self._CONTEXT + WINDOW:
+            raise CannotStart("the speech detector's model takes other windows than this engine cuts")
+        self._window = np.zeros(self._CONTEXT + WINDOW, np.float32)
+
+    def reset(self) -> None:
+        self._vad.reset()
+        self._window[:] = 0
+
+    def is_speech(self, samples: Samples) -> bool:
+        """`samples`: the next WINDOW."""
+        window = self._window
+        window[: self._CONTEXT] = window[-self._CONTEXT :]
+        window[self._CONTEXT :] = samples
+        return bool(self._vad.is_speech(window.tolist()))  # a list crosses into C++ a sixth faster
+
+
+def _config(model: Path) -> Any:
+    config = sherpa_onnx.VadModelConfig()
+    config.silero_vad.model = str(model)
+    config.silero_vad.threshold = 0.5
+    config.sample_rate = RATE
+    return config
+
+
 class SpeechCutter:
     """Cuts at pauses: speech above 0.5, a gap of 0.4 s, at least 0.2 s of speech, 0.2 s of padding."""
 
     def __init__(self, model: Path) -> None:
         """`model`: silero_vad.onnx, checked before: a wrong one ends the process."""
-        config = sherpa_onnx.VadModelConfig()
-        config.silero_vad.model = str(model)
-        config.silero_vad.threshold = 0.5
+        config = _config(model)
         config.silero_vad.min_silence_duration = 0.4
         config.silero_vad.min_speech_duration = 0.2
         config.silero_vad.max_speech_duration = LONGEST_S
-        config.sample_rate = RATE
         self._vad: Any = sherpa_onnx.VoiceActivityDetector(config, buffer_size_in_seconds=_RING / RATE)
         self._past = np.zeros(_RING, np.float32)
         self._begin(0)

@@ -26,11 +26,22 @@ class _Desk:
     info: EngineInfo | None = None  # as last heard
     heard_at: float = float("-inf")  # monotonic
     up: bool = False
-    calls: int = 0  # ours, now
+    calls: int = 0  # ours, now, but for live ones: they take no slots
+    live_calls: int = 0
     asking: asyncio.Task[None] | None = None
 
     def fresh(self, now: float) -> bool:
         return self.up and now - self.heard_at <= _FRESH_S
+
+    def load(self, live: bool) -> float:
+        places = (self.info.live_slots if live else self.info.slots) if self.info else 1
+        return (self.live_calls if live else self.calls) / max(1, places)
+
+    def begin(self, live: bool, count: int) -> None:
+        if live:
+            self.live_calls += count
+        else:
+            self.calls += count
 
 
 class EngineRoom:
@@ -82,26 +93,28 @@ class EngineRoom:
         return sum(d.info.busy for d in self._desks if d.info and d.up)
 
     @asynccontextmanager
-    async def borrow(self, options: TranscribeOptions) -> AsyncIterator[Engine]:
+    async def borrow(self, options: TranscribeOptions, *, live: bool = False) -> AsyncIterator[Engine]:
         """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, or
         EngineRefused when every engine is known and none has the model and language: waiting would not help."""
         await self.refresh()
         now = self._clock.monotonic()
-        fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options)]
+        fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options, live)]
         if not fitting:
-            if self._desks and all(d.info and not _fits(d.info, options) for d in self._desks):
+            if self._desks and all(d.info and not _fits(d.info, options, live) for d in self._desks):
                 raise errors.EngineRefused("no engine here has this model, or recognises this language with it")
             raise errors.EngineUnavailable()
-        desk = min(fitting, key=lambda d: d.calls / max(1, d.info.slots if d.info else 1))
-        desk.calls += 1
+        desk = min(fitting, key=lambda d: d.load(live))
+        desk.begin(live, 1)
         try:
             yield desk.engine
         except (errors.EngineUnavailable, errors.EngineFailed):
             desk.heard_at = float("-inf")  # ask before believing it again
             raise
         finally:
-            desk.calls -= 1
+            desk.begin(live, -1)
 
 
-def _fits(info: EngineInfo, options: TranscribeOptions) -> bool:
-    return any(options.model in (None, m.name) and m.speaks(options.language) for m in info.models)
+def _fits(info: EngineInfo, options: TranscribeOptions, live: bool) -> bool:
+    return any(
+        options.model in (None, m.name) and m.speaks(options.language) and (m.live or not live) for m in info.models
+    )

@@ -1,8 +1,8 @@
 """Where a live session's sound and story are safe until they are a recording and a transcript.
 
 A journal keeps, per session, one stream of audio bytes (in the session's own format, counted from 0) and the events
-that were decided on it. Whoever holds the session's highest epoch writes; everybody else's writes fail. It knows nothing
-of samples or formats: the flow counts, the journal keeps bytes.
+that were decided on it. Whoever holds the session's highest epoch writes; everybody else's writes fail. It knows
+nothing of samples or formats: the flow counts, the journal keeps bytes.
 
 Durable means as in ports/blobs.py: with durability=process, what was appended survives kill -9; with disk also power
 loss (appends of all sessions share syncs, at most 200 ms apart).

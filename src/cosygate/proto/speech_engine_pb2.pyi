@@ -60,6 +60,8 @@ class EngineDescription(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     SAMPLE_RATES_FIELD_NUMBER: _builtins.int
+    LIVE_SLOTS_FIELD_NUMBER: _builtins.int
+    LIVE_BUSY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """recogniser family: moonshine, command, scripted, …"""
     version: _builtins.str
@@ -68,6 +70,9 @@ class EngineDescription(_message.Message):
     slots_busy: _builtins.int
     waiting: _builtins.int
     """calls waiting for a slot"""
+    live_slots: _builtins.int
+    """live calls at once, beside those"""
+    live_busy: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """the first is the default"""
@@ -86,10 +91,12 @@ class EngineDescription(_message.Message):
         waiting: _builtins.int = ...,
         models: _abc.Iterable[Global___Model] | None = ...,
         sample_rates: _abc.Iterable[_builtins.int] | None = ...,
+        live_slots: _builtins.int = ...,
+        live_busy: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "name", b"name", "sample_rates", b"sample_rates", "slots", b"slots", "slots_busy", b"slots_busy", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live_busy", b"live_busy", "live_slots", b"live_slots", "models", b"models", "name", b"name", "sample_rates", b"sample_rates", "slots", b"slots", "slots_busy", b"slots_busy", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +176,9 @@ class RecognizeConfig(_message.Message):
     FIRST_SAMPLE_FIELD_NUMBER: _builtins.int
     SLOT_WAIT_MS_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
+    RESTART_SAMPLE_FIELD_NUMBER: _builtins.int
+    FINALS_FIELD_NUMBER: _builtins.int
+    INTERIM_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     sample_rate: _builtins.int
     language: _builtins.str
@@ -181,6 +191,12 @@ class RecognizeConfig(_message.Message):
     """longest wait for a slot"""
     alone: _builtins.bool
     """take every slot: this recording may end the engine, and nobody else's with it"""
+    restart_sample: _builtins.int
+    """LIVE: decisions begin here; audio from first_sample to here warms the resampler"""
+    finals: _builtins.int
+    """LIVE: how many segments there are before restart_sample"""
+    interim: _builtins.bool
+    """LIVE: partials are wanted"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the model's capabilities"""
@@ -199,10 +215,13 @@ class RecognizeConfig(_message.Message):
         first_sample: _builtins.int = ...,
         slot_wait_ms: _builtins.int = ...,
         alone: _builtins.bool = ...,
+        restart_sample: _builtins.int = ...,
+        finals: _builtins.int = ...,
+        interim: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "first_sample", b"first_sample", "hotwords", b"hotwords", "language", b"language", "mode", b"mode", "model", b"model", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "mode", b"mode", "model", b"model", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -233,6 +252,9 @@ class RecognizeEvent(_message.Message):
     PARTIAL_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
+    SPEECH_ENDED_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___Accepted: ...
     @_builtins.property
@@ -245,6 +267,12 @@ class RecognizeEvent(_message.Message):
     def segment(self) -> Global___Segment: ...
     @_builtins.property
     def done(self) -> Global___Done: ...
+    @_builtins.property
+    def heard(self) -> Global___Heard: ...
+    @_builtins.property
+    def speech_ended(self) -> Global___SpeechEnded: ...
+    @_builtins.property
+    def decided(self) -> Global___Decided: ...
     def __init__(
         self,
         *,
@@ -254,12 +282,15 @@ class RecognizeEvent(_message.Message):
         partial: Global___Partial | None = ...,
         segment: Global___Segment | None = ...,
         done: Global___Done | None = ...,
+        heard: Global___Heard | None = ...,
+        speech_ended: Global___SpeechEnded | None = ...,
+        decided: Global___Decided | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_started", b"speech_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "done", b"done", "event", b"event", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_started", b"speech_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "speech_started", "partial", "segment", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "speech_started", "partial", "segment", "done", "heard", "speech_ended", "decided"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -286,6 +317,8 @@ Global___Accepted: _TypeAlias = Accepted  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
+    """BATCH"""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SAMPLES_FIELD_NUMBER: _builtins.int
@@ -305,7 +338,31 @@ class Progress(_message.Message):
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
+class Heard(_message.Message):
+    """LIVE: the sign of life; it may be ahead of the events that are in order"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    samples: _builtins.int
+    """everything before this sample has gone through the detector"""
+    def __init__(
+        self,
+        *,
+        samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heard: _TypeAlias = Heard  # noqa: Y015
+
+@_typing.final
 class SpeechStarted(_message.Message):
+    """LIVE"""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SAMPLE_FIELD_NUMBER: _builtins.int
@@ -324,7 +381,52 @@ class SpeechStarted(_message.Message):
 Global___SpeechStarted: _TypeAlias = SpeechStarted  # noqa: Y015
 
 @_typing.final
+class SpeechEnded(_message.Message):
+    """LIVE"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    sample: _builtins.int
+    def __init__(
+        self,
+        *,
+        sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechEnded: _TypeAlias = SpeechEnded  # noqa: Y015
+
+@_typing.final
+class Decided(_message.Message):
+    """LIVE: a restart point that is not a segment's end"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    sample: _builtins.int
+    """before it is silence, or sound without words"""
+    def __init__(
+        self,
+        *,
+        sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decided: _TypeAlias = Decided  # noqa: Y015
+
+@_typing.final
 class Partial(_message.Message):
+    """LIVE: what the open utterance sounds like so far"""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     START_SAMPLE_FIELD_NUMBER: _builtins.int
@@ -350,6 +452,8 @@ Global___Partial: _TypeAlias = Partial  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
+    """LIVE: its end is a restart point"""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     START_SAMPLE_FIELD_NUMBER: _builtins.int

@@ -1,6 +1,7 @@
 """The Engine port over gRPC: one engine process, at one address.
 
-`conversation.py` is one call, `status.py` what its end means.
+`conversation.py` is a call about a recording, `listening.py` a live one, `exchange.py` what both have in common,
+`status.py` what a call's end means.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import grpc
 
 from cosygate import errors
 from cosygate.adapters.engine_grpc.conversation import Conversation
-from cosygate.ports.engine import EngineEvent, EngineInfo, ModelInfo, RecogniseConfig
+from cosygate.adapters.engine_grpc.listening import Listening
+from cosygate.ports.engine import (
+    EngineEvent,
+    EngineInfo,
+    Finalize,
+    ListenConfig,
+    ListenEvent,
+    ModelInfo,
+    RecogniseConfig,
+)
 from cosygate.proto import speech_engine_pb2 as pb
 from cosygate.proto import speech_engine_pb2_grpc as pb_grpc
 
@@ -66,7 +76,15 @@ class GrpcEngine:
             )
             for model in told.models
         )
-        return EngineInfo(name=told.name, version=told.version, slots=told.slots, busy=told.slots_busy, models=models)
+        return EngineInfo(
+            name=told.name,
+            version=told.version,
+            slots=told.slots,
+            busy=told.slots_busy,
+            models=models,
+            live_slots=told.live_slots,
+            live_busy=told.live_busy,
+        )
 
     async def recognise(
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float
@@ -79,6 +97,18 @@ class GrpcEngine:
                     yield event
             finally:
                 await conversation.close()
+
+    async def listen(
+        self, config: ListenConfig, audio: AsyncIterator[bytes | Finalize], *, idle_timeout_s: float
+    ) -> AsyncIterator[ListenEvent]:
+        with self._stream() as stub:
+            call = stub.Recognize(timeout=self._call_limit_s, metadata=_metadata(config.trace_id))
+            listening = Listening(call, config, audio, idle_timeout_s)
+            try:
+                async for event in listening.events():
+                    yield event
+            finally:
+                await listening.close()
 
     async def close(self) -> None:
         """Ends all calls and connections."""

@@ -33,7 +33,10 @@ from cosygate.engine.recognisers.base import (
 DEFAULT_TEXTS = ("The first words of the script.", "Then some more of them.", "And these are the last.")
 CRASH_STATUS = 86  # how the process ends when a rule says so
 STATUSES = frozenset({"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DATA_LOSS", "INTERNAL"})
-_MEMBERS = frozenset({"texts", "segment_s", "delay_s", "delay_per_audio_s", "capabilities", "languages", "rules"})
+_MEMBERS = frozenset(
+    {"texts", "hear", "segment_s", "cut", "delay_s", "delay_per_audio_s", "capabilities", "languages", "rules"}
+)
+_DIGITS = 12  # of a piece's digest
 _CONDITIONS = frozenset({"every", "piece", "seconds", "sha256", "bytes"})
 _HANG_S = 24 * 3600.0
 
@@ -79,7 +82,9 @@ class Scripted:
             raise CannotStart(f"the script has unknown members: {', '.join(sorted(unknown))}")
         try:
             self._texts = tuple(_entry(t) for t in script.get("texts") or DEFAULT_TEXTS)
-            self.cut_s: float | None = float(script.get("segment_s", 10.0))
+            segment_s = float(script.get("segment_s", 10.0))
+            self.cut_s: float | None = {"seconds": segment_s, "speech": None}[script.get("cut", "seconds")]
+            self._digests = {"texts": False, "digest": True}[script.get("hear", "texts")]
             self._delay_s = float(script.get("delay_s", 0.0))
             self._delay_per_audio_s = float(script.get("delay_per_audio_s", 0.0))
             self._rules = tuple(_rule(r) for r in script.get("rules", ()))
@@ -87,7 +92,7 @@ class Scripted:
             capabilities = tuple(map(str, script.get("capabilities", ())))
         except (TypeError, ValueError, KeyError) as error:
             raise CannotStart(f"the script is not valid: {error}") from None
-        if not 0.1 <= self.cut_s <= 30 or min(self._delay_s, self._delay_per_audio_s) < 0:
+        if not 0.1 <= segment_s <= 30 or min(self._delay_s, self._delay_per_audio_s) < 0:
             raise CannotStart("the script is not valid: segment_s is 0.1 to 30, delays are not negative")
         self.models: tuple[Model, ...] = (Model("scripted", languages, capabilities),)
         self.instant = not (self._delay_s or self._delay_per_audio_s or any(r.do == "hang" for r in self._rules))
@@ -114,6 +119,8 @@ class Scripted:
         delay = self._delay_s + self._delay_per_audio_s * len(samples) / RATE
         if delay and stop.wait(delay):
             raise Stopped
+        if self._digests:
+            return Recognised(first_bytes_digest(samples, 2 * len(samples))[:_DIGITS])
         return self._texts[hints.index % len(self._texts)]
 
     def close(self) -> None:

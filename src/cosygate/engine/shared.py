@@ -1,0 +1,68 @@
+"""What the calls of one engine share, made once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from cosygate.engine.live_cutter import FixedLiveCutter, LiveCutter, SpeechLiveCutter
+from cosygate.engine.models import SILERO_VAD, locate
+from cosygate.engine.recognisers.base import Recogniser
+from cosygate.engine.rewind import Rewind
+from cosygate.engine.slots import Slots
+from cosygate.engine.turns import Pace, Turns
+from cosygate.engine.vad import Cutter, Detector, FixedCutter, Pool, SpeechCutter
+from cosygate.kit.clock import Clock
+
+_DETECTING = 2  # threads that look for speech in live audio: it takes 0.006 of a core per stream
+
+
+class Shared:
+    """For one event loop."""
+
+    def __init__(self, recogniser: Recogniser, *, slots: int, line: int, live: int, clock: Clock) -> None:
+        """`line`: how many calls may wait for a slot; `live`: live calls at once. Raises CannotStart when the speech
+        detector's model is bad."""
+        self.recogniser = recogniser
+        self.clock = clock
+        self.slots = Slots(slots, line)
+        self.live_slots = Slots(live, live)
+        self.turns = Turns(slots, clock)
+        self.pace = Pace(slots)
+        self.threads = ThreadPoolExecutor(slots, thread_name_prefix="slot")  # cut files, one thread a slot
+        self.detecting = ThreadPoolExecutor(_DETECTING, thread_name_prefix="detect")
+        self._cut_s = cut_s = recogniser.cut_s
+        self.cutters: Pool[Cutter]
+        if cut_s is not None:
+            self.cutters = Pool(lambda: FixedCutter(cut_s))
+        else:
+            model = locate(SILERO_VAD)["model"]
+            self.cutters = Pool(lambda: SpeechCutter(model))
+            self._detectors = Pool(lambda: Detector(model))
+
+    @property
+    def cuts_inline(self) -> bool:
+        """Cutting costs so little that a thread would cost more."""
+        return self._cut_s is not None
+
+    def live_cutter(self, rate: int, first_sample: int, restart_sample: int) -> LiveCutter:
+        """In a thread, unless `cuts_inline`: a new detector takes 70 ms. Then `done_with` it."""
+        audio = Rewind(rate, first_sample, restart_sample)
+        if self._cut_s is not None:
+            return FixedLiveCutter(audio, self._cut_s)
+        return SpeechLiveCutter(audio, self._detectors.borrow())
+
+    def done_with(self, cutter: LiveCutter) -> None:
+        """No thread uses it any more."""
+        if isinstance(cutter, SpeechLiveCutter):
+            self._detectors.give_back(cutter.detector)
+
+    @property
+    def idle(self) -> bool:
+        """No thread is at work for anybody."""
+        return self.slots.busy == 0 and self.turns.busy == 0
+
+    def close(self) -> None:
+        idle = self.idle
+        self.turns.close()
+        for pool in (self.threads, self.detecting):
+            pool.shutdown(wait=idle, cancel_futures=True)
