@@ -121,11 +121,14 @@ class LiveCall:
         self._writer = asyncio.create_task(self._write())
         self._ticker = self._loop.call_later(TELL_EVERY_S, self._tick)
         async with asyncio.timeout(IDLE_S) as self._idle:
-            await self._audio(cutter, story)
-            self._busy = True
-            story.goes_on(await self._cut(cutter.finalize))
-            while not story.finished:
-                await self._until_moved(story)
+            try:
+                await self._audio(cutter, story)
+                self._busy = True
+                story.goes_on(await self._cut(cutter.finalize))
+                while not story.finished:
+                    await self._until_moved(story)
+            finally:
+                self._ticker.cancel()  # it moves the limit, which ends here
         stats = {"vad": self._cutting_s, "recognise": story.seconds, "slot_wait": waited_s}
         name, version = shared.recogniser.name, shared.recogniser.version
         done = pb.Done(engine=name, model=self._hints.model, version=version, samples=self.samples, stats=stats)
