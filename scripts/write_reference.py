@@ -110,12 +110,14 @@ on the text. `trace_id` is also in the response's `X-Trace-Id` and in every log 
  "detail": "There is no such task", "code": "task_not_found", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
 ```
 
-*Again* says whether the same request may succeed later. The close code is for WebSockets, of which there are none yet.
+*Again* says whether the same request may succeed later. The close code is that of a live connection ([live.md](live.md)),
+which tells the error in a last message. What is only known there has the status that HTTP would give it.
 A task that ends as `failed` carries a `code` of the second table in its `error`, without a status.
 """
 
 _FAMILY = "Heads its family: nothing answers with it alone."
 _LOGGED = "Not an answer: why a task was queued again, in the log (`task.requeued`)."
+_LOGGED_TOO = "Also why a task was queued again, in the log."
 # What somebody who got it should do.
 ADVICE = {
     "internal": "Report it with the `trace_id`; the log has the stack under it.",
@@ -129,6 +131,17 @@ ADVICE = {
     "digest_mismatch": "Send the chunk again: its bytes changed on the way, or the digest is of something else.",
     "recording_empty": "Send at least one byte; abort the upload to use the `session_id` again.",
     "range_not_satisfiable": "Ask for a range within the bytes that `detail` names.",
+    "live_protocol": "Correct the client by [live.md](live.md): `detail` says what was wrong.",
+    "live_frame_invalid": "Send eight bytes of index and whole samples; see [live.md](live.md).",
+    "gap": "Resume, and send from `offset` on; `expected` is the sample that should have come.",
+    "origin_forbidden": "Open the page from the server itself; the operator adds others by `COSYGATE_LIVE_ORIGINS`.",
+    "session_not_found": "Start anew: it never was, is erased, is someone else's, or the `resume_token` is another's.",
+    "taken_over": "Nothing: a newer connection continues the session.",
+    "live_too_long": "Start another session; this one's sound and transcript are kept as its task.",
+    "too_many_sessions": "End sessions that are open; one without a client ends after `COSYGATE_LIVE_WINDOW_S`.",
+    "live_idle": "Resume; send a `ping` at least every ten seconds.",
+    "reader_too_slow": "Resume, and read what comes.",
+    "sessions_full": "Try again later; the operator raises `COSYGATE_LIVE_SESSIONS`.",
     "token_missing": "Send `Authorization: Bearer TOKEN`.",
     "token_invalid": "Get a new token: signature, claims or shape are wrong.",
     "token_expired": "Get a new token.",
@@ -154,9 +167,9 @@ ADVICE = {
     "body_stalled": "Send the chunk again, in smaller chunks on a slow line.",
     "unavailable": "Try again after `retry_after` seconds.",
     "database_busy": "Try again; nothing was changed.",
-    "engine_unavailable": _LOGGED,
+    "engine_unavailable": "Start the live session again later. " + _LOGGED_TOO,
     "engine_busy": _LOGGED,
-    "draining": _LOGGED,
+    "draining": "Resume the live session, on another gateway or the next life of this one. " + _LOGGED_TOO,
     "storage_full": "Try again later; the operator makes room, or raises `COSYGATE_STORE_MAX_BYTES`.",
     "recording_failed": _FAMILY,
     "media_undecodable": "Check that the file plays; convert it to WAV or FLAC.",

@@ -23,6 +23,8 @@ from cosygate import errors
 from cosygate import settings as settings_module
 from cosygate.api.app import build
 from cosygate.api.head import BoundedHead
+from cosygate.api.live import MESSAGE_BYTES
+from cosygate.api.live_socket import LiveSocket
 from cosygate.kit import logs
 from cosygate.kit.lineage import die_with_parent
 from cosygate.wiring import House, open_house
@@ -65,7 +67,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     # Ctrl-C reaches the whole process group; the parent alone decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    async with open_house(settings, engines) as house:
+    async with open_house(settings, engines, index) as house:
         runner = Runner(house, index=index, jobs=settings.runner_jobs, runners=settings.workers)
         await runner.start(first=index == 0)
         server = _Server(_config(settings, house))
@@ -74,13 +76,14 @@ async def serve(
         if serving.done():
             serving.result()  # why it does not start: a certificate that cannot be used
         _calm_collector()
+        house.doors.live.begin()
         house.readiness.started = True
         beating = await asyncio.start_unix_server(_beat, pulse)  # kept: a server that nothing refers to is collected
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
         _log.info("gateway.draining")
         house.readiness.draining = True
-        await asyncio.sleep(_TELL_S)
+        await asyncio.gather(house.doors.live.drain(settings.drain_s), asyncio.sleep(_TELL_S))
         server.should_exit = True
         await asyncio.gather(serving, runner.stop(settings.drain_s))
         beating.close()
@@ -102,11 +105,17 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def _socket(slow_s: float) -> type[LiveSocket]:
+    return type("Socket", (LiveSocket,), {"slow_s": slow_s})
+
+
 def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
     return uvicorn.Config(
         build(house.doors),
         http=BoundedHead,
-        ws="none",
+        ws=_socket(settings.live_slow_s),
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # speech does not compress, and a small message could unpack to a large one
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -138,7 +138,8 @@ class _Serve:
     def _engine(self, index: int, address: str, environment: dict[str, str]) -> Child:
         settings = self._settings
         argv = [sys.executable, "-m", "cosygate.engine", "--listen", address, "--recogniser", settings.recogniser]
-        argv += ["--slots", str(settings.engine_slots), "--log-level", settings.log_level]
+        argv += ["--slots", str(settings.engine_slots), "--live", str(settings.engine_live)]
+        argv += ["--log-level", settings.log_level]
         if settings.recogniser == "command":
             argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
         if settings.script is not None:

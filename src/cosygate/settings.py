@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Gateway processes that `serve` starts.")
     engines: int = Field(1, ge=1, le=64, description="Engine processes that `serve` starts.")
     engine_slots: int = Field(2, ge=1, le=64, description="Recordings that one engine recognises at once.")
+    engine_live: int = Field(64, ge=1, le=1000, description="Live streams that one engine listens to at once.")
     runner_jobs: int = Field(0, ge=0, le=256, description="Jobs one gateway process runs at once; 0: as engine slots.")
 
     # recogniser
@@ -73,6 +75,25 @@ class Settings(BaseSettings):
         "required", description="`degraded`: decode compressed media even where the kernel offers no sandbox."
     )
 
+    # live
+    live_sessions: int = Field(1000, ge=1, le=100_000, description="Live sessions open at once in all; beyond it 4503.")
+    live_sessions_each: int = Field(20, ge=1, le=100_000, description="Of them, of one principal; beyond it 4429.")
+    live_window_s: float = Field(
+        300.0, gt=0, le=24 * 3600, description="Seconds a live session waits for its client before it ends by itself."
+    )
+    live_idle_s: float = Field(
+        30.0, gt=0, le=3600, description="Seconds without a message after which a live connection is closed (4408)."
+    )
+    live_slow_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds a live client may read nothing before it is closed (4008)."
+    )
+    live_engine_idle_s: float = Field(
+        8.0, gt=0, le=600, description="Seconds of an engine's silence while it is fed that end a live call."
+    )
+    live_origins: str = Field(
+        "", description="Origins of pages, beside the server's own, that may open live sessions (`https://a.example`)."
+    )
+
     # leases (reliability.md; tests shorten them)
     lease_renew_s: float = Field(10.0, gt=0, le=60, description="Seconds between renewals of a claim.")
     lease_expire_s: float = Field(30.0, gt=0, le=600, description="Seconds a claim may stand still.")
@@ -87,6 +108,16 @@ class Settings(BaseSettings):
     @classmethod
     def _secret_not_blank(cls, value: str) -> str:
         return value.strip()
+
+    @field_validator("live_origins")
+    @classmethod
+    def _whole_origins(cls, value: str) -> str:
+        """Raises ValueError: an origin with a path, or none at all, would never match."""
+        for origin in value.replace(",", " ").split():
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ValueError("an origin is scheme://host[:port], and nothing after it")
+        return value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

@@ -15,15 +15,22 @@ from cosygate.adapters.callers_jwt import JwtCallers, check_secret, issue
 from cosygate.adapters.decoder_pcm import PcmDecoder
 from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
 from cosygate.adapters.engine_grpc import GrpcEngine
+from cosygate.adapters.journal_disk import DiskJournal
 from cosygate.adapters.queue_local import LocalQueue
 from cosygate.adapters.records_sql import SchemaTooNew, SqlRecords
 from cosygate.adapters.tickets_hmac import HmacTickets
 from cosygate.api.app import Doors
 from cosygate.api.bodies import BodyPace
+from cosygate.api.live import LiveDoor
 from cosygate.api.system import MetricsDoor
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Ingest
+from cosygate.flows.live.desk import Live, LiveLimits
+from cosygate.flows.live.finishing import Finishing
+from cosygate.flows.live.holding import Holding
+from cosygate.flows.live.keeping import Keeper
+from cosygate.flows.live.watching import Watching
 from cosygate.flows.readiness import Readiness, measure
 from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
@@ -102,8 +109,8 @@ def database_url(data_dir: Path) -> str:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> AsyncIterator[House]:
-    """Opens every adapter, in this order, and closes them in the reverse one."""
+async def open_house(settings: Settings, engine_addresses: Sequence[str], index: int = 0) -> AsyncIterator[House]:
+    """Opens every adapter, in this order, and closes them in the reverse one. `index`: which gateway this is."""
     clock, randomness = SystemClock(), SystemRandomness()
     secret = jwt_secret(settings)
     metrics.build_info.labels(__version__).set(1)
@@ -124,9 +131,19 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
                 cpu_s=settings.decoder_cpu_s,
                 memory_bytes=settings.decoder_memory_bytes,
                 degraded=settings.decoder_sandbox == "degraded",
+                streams=settings.engines * settings.engine_live,
                 children=settings.runner_jobs or settings.engines * settings.engine_slots + 1,
                 clock=clock,
                 randomness=randomness,
+            )
+        )
+        journal = await stack.enter_async_context(
+            DiskJournal(
+                settings.data_dir / "live",
+                durability=settings.durability,
+                max_bytes=settings.store_max_bytes,
+                min_free_bytes=settings.store_min_free_bytes,
+                clock=clock,
             )
         )
         grpc_engines = [GrpcEngine(address) for address in engine_addresses]
@@ -170,14 +187,60 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str]) -> Asy
             clock=clock,
             retention_s=settings.retention_hours * 3600,
         )
+        tickets = HmacTickets(secret, clock, randomness)
+        keeper = Keeper(
+            records.live,
+            records.live_keeping,
+            journal,
+            clock,
+            holder=f"{index}/{randomness.token(8).hex()}",
+            window_s=settings.live_window_s,
+        )
+        holding = Holding(
+            sessions=records.live,
+            keeping=records.live_keeping,
+            journal=journal,
+            parts=store.parts,
+            keeper=keeper,
+            finishing=Finishing(records.live, records.live_keeping, keeper, journal, store.results, clock),
+            engines=engines,
+            decoder=sandbox,
+            clock=clock,
+            randomness=randomness,
+            engine_idle_s=settings.live_engine_idle_s,
+            longest_s=settings.recording_max_s,
+            longest_bytes=settings.recording_max_bytes,
+        )
+        live = Live(
+            sessions=records.live,
+            keeping=records.live_keeping,
+            holding=holding,
+            engines=engines,
+            clock=clock,
+            randomness=randomness,
+            limits=live_limits(settings),
+        )
+        callers = JwtCallers(secret, clock, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
         doors = Doors(
             ingest=ingest,
             tasks=tasks,
             engines=engines,
             readiness=readiness,
             measure=lambda: measure(records.health, engines),
-            callers=JwtCallers(secret, clock, audience=settings.jwt_audience, issuer=settings.jwt_issuer),
-            tickets=HmacTickets(secret, clock, randomness),
+            callers=callers,
+            tickets=tickets,
+            live=live,
+            watching=Watching(live, records.live_keeping, journal, clock),
+            live_door=LiveDoor(
+                live=live,
+                callers=callers,
+                tickets=tickets,
+                one_time=records.one_time,
+                clock=clock,
+                randomness=randomness,
+                origins=frozenset(settings.live_origins.replace(",", " ").split()),
+                idle_s=settings.live_idle_s,
+            ),
             randomness=randomness,
             pace=BodyPace(settings.body_idle_s, settings.body_total_s),
             metrics_door=MetricsDoor.parse(settings.metrics_allow),
@@ -214,4 +277,12 @@ def upload_limits(settings: Settings) -> UploadLimits:
         parts=settings.recording_max_parts,
         open_per_owner=settings.open_uploads,
         expires_s=settings.upload_expiry_hours * 3600,
+    )
+
+
+def live_limits(settings: Settings) -> LiveLimits:
+    return LiveLimits(
+        sessions=settings.live_sessions,
+        sessions_each=settings.live_sessions_each,
+        window_s=settings.live_window_s,
     )

@@ -81,7 +81,7 @@ def test_the_api_page_names_every_event_state_option_format_and_scope() -> None:
     assert told
     events = told[1].split(" | ")
     assert len(events) == 6
-    rows = set(re.findall(r"^\| `([a-z_]+)` \|", text.split("### `GET /v1/task/{task_id}/events`")[1], re.MULTILINE))
+    rows = set(re.findall(r"^\| `([a-z_]+)` \|", text.split("### `GET /v1/task/{task_id}/events`")[1].split("\n### ")[0], re.MULTILINE))
     assert rows == set(events)
     wanted = [*JobState, *UploadState, *OPTION_NAMES, *Format, *Scope]
     assert [word for word in wanted if f"`{word}`" not in text] == []

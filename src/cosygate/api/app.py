@@ -13,13 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from cosygate import errors
-from cosygate.api import article, pages, system, tasks
+from cosygate.api import article, live_http, pages, system, tasks
 from cosygate.api.bodies import BodyPace
 from cosygate.api.edge import Edge
 from cosygate.api.lane import ChunkLane
+from cosygate.api.live import LiveDoor, LiveLane
 from cosygate.api.problems import on_error, on_http_exception, on_validation_error
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.ingest import Ingest
+from cosygate.flows.live.desk import Live
+from cosygate.flows.live.watching import Watching
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
 from cosygate.kit.clock import Randomness
@@ -43,6 +46,9 @@ class Doors:
     measure: Callable[[], Awaitable[None]]
     callers: Callers
     tickets: Tickets
+    live: Live
+    watching: Watching
+    live_door: LiveDoor
     randomness: Randomness
     pace: BodyPace
     metrics_door: system.MetricsDoor
@@ -69,10 +75,13 @@ def build(doors: Doors) -> ASGIApp:
     app.include_router(
         system.router(doors.engines, doors.callers, doors.readiness, doors.measure, doors.metrics_door, doors.version)
     )
+    app.include_router(
+        live_http.router(doors.live, doors.watching, doors.callers, doors.tickets, lambda: doors.readiness.draining)
+    )
     app.include_router(pages.router())
     app.mount("/page", pages.files())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(ChunkLane(app, chunks.put_chunk), doors.randomness)
+    return Edge(LiveLane(ChunkLane(app, chunks.put_chunk), doors.live_door), doors.randomness)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

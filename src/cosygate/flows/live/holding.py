@@ -1,0 +1,263 @@
+"""The live sessions that this process holds: taken with a claim, rebuilt from the journal, seen through to their task,
+let go when the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from weakref import WeakValueDictionary
+
+from cosygate import errors
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.live.finishing import Finishing
+from cosygate.flows.live.keeping import Keeper
+from cosygate.flows.live.listening import Listening
+from cosygate.flows.live.session import Session
+from cosygate.flows.live.sound import Sound
+from cosygate.kit import metrics
+from cosygate.kit.backoff import Backoff
+from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.logs import bound, logger
+from cosygate.model.live import LiveSession, LiveState
+from cosygate.model.timeline import Timeline
+from cosygate.ports.blobs import PartStore
+from cosygate.ports.decoder import StreamDecoder
+from cosygate.ports.journal import Journal, Past
+from cosygate.ports.live import LiveKeeping, LiveSessions
+
+_log = logger()
+_CLAIM_TRIES = 5
+_MOVED_MS = 500  # how long a client waits before it comes back to another gateway, or to the next life of this one
+
+
+class Holding:
+    def __init__(
+        self,
+        *,
+        sessions: LiveSessions,
+        keeping: LiveKeeping,
+        journal: Journal,
+        parts: PartStore,
+        keeper: Keeper,
+        finishing: Finishing,
+        engines: EngineRoom,
+        decoder: StreamDecoder,
+        clock: Clock,
+        randomness: Randomness,
+        engine_idle_s: float,
+        longest_s: float,
+        longest_bytes: int,
+    ) -> None:
+        """`longest_s`, `longest_bytes`: of a session's audio, as it is stored."""
+        self._sessions = sessions
+        self._keeping = keeping
+        self._journal = journal
+        self._parts = parts
+        self._keeper = keeper
+        self._finishing = finishing
+        self._engines = engines
+        self._decoder = decoder
+        self._clock = clock
+        self._randomness = randomness
+        self.holder = keeper.holder
+        self._engine_idle_s = engine_idle_s
+        self._longest_s = longest_s
+        self._longest_bytes = longest_bytes
+        self._backoff = Backoff(first_s=0.2, longest_s=10.0)
+        self._held: dict[str, Session] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._keeper_task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._keeper_task = asyncio.create_task(self._keeper.run(self._held, self._adopt))
+
+    async def drain(self, grace_s: float) -> None:
+        """Tells every client to come back elsewhere, puts away what is known, and lets go of every session."""
+        if self._keeper_task is not None:
+            self._keeper_task.cancel()
+            await asyncio.gather(self._keeper_task, return_exceptions=True)
+        await asyncio.gather(*(self._let_go(s, grace_s) for s in list(self._held.values())))
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _let_go(self, session: Session, grace_s: float) -> None:
+        session.tell({"type": "moved", "reconnect_in_ms": _MOVED_MS})
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._keeper.keep(session)
+        except (errors.CosyGateError, TimeoutError) as error:
+            _log.warning("live.keeping_put_off", session=session.id, code=getattr(error, "code", "timeout"))
+        session.lost(errors.Draining())
+        await session.writer.close()
+
+    def get(self, session_id: str, epoch: int) -> Session | None:
+        """The session, if this process holds it still. One that is lost or finished is on its way out, and so is one
+        whose row, as read just now, has an epoch that this process has not heard of."""
+        session = self._held.get(session_id)
+        if session is None or session.gone.is_set():
+            return None
+        if session.row.epoch < epoch or not session.writer.held():
+            session.lost(errors.TakenOver())
+            return None
+        return session
+
+    def lock(self, session_id: str) -> asyncio.Lock:
+        """One claim of a session at a time. It lives as long as somebody has it."""
+        lock = self._claiming.get(session_id)
+        if lock is None:
+            lock = self._claiming[session_id] = asyncio.Lock()
+        return lock
+
+    async def claim(self, row: LiveSession) -> Session | None:
+        """The session, taken over from whoever held it; None when it is finished by now."""
+        for _ in range(_CLAIM_TRIES):
+            claimed = await self._sessions.claim(row.id, row.epoch, self.holder)
+            if claimed is not None:
+                session = await self.take(claimed)
+                self.run(session)
+                return session
+            found = await self._sessions.find(row.id)
+            if found is None:
+                raise errors.SessionNotFound()
+            if found.state is LiveState.FINISHED:
+                return None
+            row = found
+        raise errors.Unavailable("the session is being taken over")
+
+    async def take(self, row: LiveSession) -> Session:
+        claimed = await self._journal.claim(row.id, row.epoch)
+        try:
+            timeline, unsaved = await self._rebuilt(row, claimed.past)
+        except BaseException:
+            await claimed.writer.close()
+            raise
+        unit = 1 if row.format.counts_bytes else 2
+        end = timeline.received * unit
+        first = claimed.past.first if claimed.past.end > row.mark.kept else end
+        sound = Sound(
+            self._parts,
+            row.id,
+            claimed.writer,
+            first=first,
+            end=end,
+            kept=row.mark.kept,
+            header=not row.format.counts_bytes,
+        )
+        longest = self._longest_bytes // unit
+        if not row.format.counts_bytes:
+            longest = min(longest, int(self._longest_s * row.rate))
+        session = Session(row, claimed.writer, timeline, sound, unsaved, self._clock, longest=longest)
+        self._held[row.id] = session
+        metrics.live_sessions.set(len(self._held))
+        return session
+
+    async def _rebuilt(self, row: LiveSession, past: Past) -> tuple[Timeline, list[dict[str, Any]]]:
+        """From the journal, and from SQL where that knows more (the journal may be lost)."""
+        timeline = Timeline.restored(past.snapshot) if past.snapshot else Timeline()
+        known = [*(past.snapshot["unsaved"] if past.snapshot else ()), *past.events]
+        for event in past.events:
+            timeline.apply(event)
+        if row.mark.finals > timeline.finals:
+            last = await self._keeping.finals(row.id, row.mark.finals - 2, 1)
+            timeline.finals = row.mark.finals
+            timeline.last_end = max(timeline.last_end, int(last[0]["end_sample"]) if last else 0)
+        timeline.decide(row.mark.restart)
+        unit = 1 if row.format.counts_bytes else 2
+        timeline.received = max(timeline.received, past.end // unit, row.mark.kept // unit)
+        finals = (dict(e) for e in known if e["type"] == "final")
+        return timeline, [e for e in finals if e["id"] >= row.mark.finals]
+
+    def run(self, session: Session) -> Listening:
+        listening = Listening(
+            session,
+            self._engines,
+            self._decoder,
+            self._clock,
+            self._randomness,
+            engine_idle_s=self._engine_idle_s,
+        )
+        task = asyncio.create_task(self._see_through(session, listening))
+        self._tasks[session.id] = task
+        return listening
+
+    async def _see_through(self, session: Session, listening: Listening) -> None:
+        """From the first word to the task; ends when the session is finished, or somebody else's."""
+        tenant, _, user_id = session.row.owner.partition("/")
+        with bound(trace_id=session.row.trace_id, user_id=user_id, tenant=tenant):
+            try:
+                await self._listen(session, listening)
+                await self._finish(session)
+            except errors.TakenOver as error:
+                session.lost(error)
+            except errors.CosyGateError as error:
+                session.lost(error)
+            except asyncio.CancelledError:
+                session.lost(errors.Draining())
+                raise
+            except Exception:
+                _log.exception("live.crashed", session=session.id)
+                session.lost(errors.CosyGateError())
+            finally:
+                self._forget(session)
+                await session.writer.close()
+
+    async def _listen(self, session: Session, listening: Listening) -> None:
+        try:
+            await listening.run()
+        except errors.RecordingFailed as error:
+            # It cannot be heard any further. What was sent and heard so far is kept, as a task.
+            _log.warning("live.unheard", session=session.id, code=error.code)
+            if session.timeline.ended is None:  # else its client waits for the task, such as it is
+                session.end_here()
+                if session.outlet is not None:
+                    session.outlet.close(error)
+
+    async def _finish(self, session: Session) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._finishing.finish(session)
+                return
+            except errors.Unavailable as error:
+                if session.gone.is_set():
+                    raise
+                _log.warning("live.finish_put_off", session=session.id, code=error.code)
+                await self._clock.sleep(self._backoff.delay(failures, self._randomness))
+                failures += 1
+
+    def _forget(self, session: Session) -> None:
+        if self._held.get(session.id) is session:
+            del self._held[session.id]
+            self._tasks.pop(session.id, None)
+            metrics.live_sessions.set(len(self._held))
+
+    async def undo(self, session: Session) -> None:
+        """No engine took it: as if it had never begun."""
+        task = self._tasks.get(session.id)
+        session.lost(errors.EngineUnavailable())
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        if await self._keeping.discard(session.id, session.row.epoch):
+            await self._journal.drop(session.id)
+
+    async def _adopt(self, session_id: str, epoch: int) -> None:
+        """Nobody came back for it: takes it to finish it."""
+        async with self.lock(session_id):
+            if session_id in self._held:
+                return
+            row = await self._sessions.claim(session_id, epoch, self.holder)
+            if row is None:
+                return
+            session = await self.take(row)
+            _log.info("live.adopted", session=session_id, epoch=row.epoch)
+            if not session.timeline.received:
+                session.lost(errors.SessionNotFound())
+                self._forget(session)
+                await session.writer.close()
+                if await self._keeping.discard(session_id, row.epoch):
+                    await self._journal.drop(session_id)
+                return
+            session.end_here()
+            self.run(session)

@@ -1,0 +1,166 @@
+"""What makes a session safe beyond its journal, and what happens to one that nobody holds.
+
+Once a second every session's news go to SQL (finals, restart point) and to the blob store (whole parts of the sound);
+then its client may forget them, and now and then the journal is compacted. Once in a while this process shows that it
+lives (a beat per session), and looks at everybody's sessions: those whose beat stood still for the whole resume window,
+on this process's own monotonic clock, are its to finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from cosygate import errors
+from cosygate.flows.live.session import Session
+from cosygate.kit.clock import Clock
+from cosygate.kit.logs import logger
+from cosygate.kit.pcm import warm_up_samples
+from cosygate.model.audio import PCM_RATE
+from cosygate.model.live import SafeMark
+from cosygate.ports.journal import Journal
+from cosygate.ports.live import LiveKeeping, LiveSessions
+
+_log = logger()
+_EVERY_S = 1.0
+_BEAT_S = 10.0
+_AT_ONCE = 8  # sessions whose news are being stored
+_COMPACT_BYTES = 1024 * 1024  # of audio in the journal that is stored elsewhere
+_FINALS_AT_ONCE = 1000
+_ORPHAN_S = 3600.0  # a journal without a row this long after its last append is nobody's
+
+
+class Keeper:
+    def __init__(
+        self,
+        sessions: LiveSessions,
+        keeping: LiveKeeping,
+        journal: Journal,
+        clock: Clock,
+        *,
+        holder: str,
+        window_s: float,
+    ) -> None:
+        """`holder`: this process's name, new in each of its lives."""
+        self._sessions = sessions
+        self._keeping = keeping
+        self._journal = journal
+        self._clock = clock
+        self.holder = holder
+        self._window_s = window_s
+        self._beat_s = min(_BEAT_S, window_s / 4)
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
+        self._looked_at = float("-inf")
+
+    async def run(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
+        """For ever. `adopt(session_id, epoch)` takes a session that nobody holds, to finish it."""
+        while True:
+            await self._clock.sleep(_EVERY_S)
+            try:
+                await self.round(held, adopt)
+            except errors.Unavailable as error:
+                _log.warning("live.keeping_put_off", code=error.code)
+            except Exception:
+                _log.exception("live.keeping_crashed")
+
+    async def round(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
+        """Raises Unavailable when the database cannot be had."""
+        now = self._clock.monotonic()
+        for session in list(held.values()):
+            if not session.gone.is_set() and not session.writer.held():
+                session.lost(errors.TakenOver())
+            elif session.outlet is None and now - session.detached_at >= self._window_s:
+                session.end_here()
+        news = [self._guarded(s) for s in list(held.values()) if not s.gone.is_set() and self._has_news(s)]
+        await asyncio.gather(*news)
+        if now - self._looked_at >= self._beat_s:
+            self._looked_at = now
+            if held:
+                await self._keeping.beat(self.holder)
+            await self._look_around(held, adopt)
+
+    async def keep(self, session: Session, *, all_of_it: bool = False) -> None:
+        """Stores a session's news. Raises TakenOver, StorageFull, Unavailable. With `all_of_it` every final is in SQL
+        afterwards."""
+        async with session.keeping:
+            while True:
+                await self._keep(session)
+                if not (all_of_it and session.unsaved):
+                    return
+
+    async def _keep(self, session: Session) -> None:
+        timeline, unit = session.timeline, session.unit
+        kept = await session.sound.advance(session.durable * unit)
+        new = session.unsaved[:_FINALS_AT_ONCE]
+        # The restart point of the moment, unless finals before it have to wait for the next round.
+        restart = timeline.restart if len(new) == len(session.unsaved) else int(new[-1]["end_sample"])
+        decided = kept if session.row.format.counts_bytes else min(restart, kept // unit)
+        finals = session.stored_mark.finals + len(new)
+        mark = SafeMark(safe=max(session.stored_mark.safe, decided), restart=restart, kept=kept, finals=finals)
+        if not await self._sessions.keep(session.id, session.row.epoch, new, mark):
+            error = errors.TakenOver()
+            session.lost(error)
+            raise error
+        session.stored(mark)
+        first = self._needed(session, mark)
+        if first - session.sound.first >= _COMPACT_BYTES:
+            snapshot = {**timeline.snapshot(), "unsaved": list(session.unsaved)}
+            await session.writer.compact(snapshot, first)
+            session.sound.first = first
+
+    @staticmethod
+    def _needed(session: Session, mark: SafeMark) -> int:
+        """The first byte that is needed of the journal: what is not in parts, or not decided yet."""
+        if session.row.format.counts_bytes:
+            return mark.kept
+        warm = warm_up_samples(session.row.rate, mark.restart, PCM_RATE)
+        return min(mark.kept, (mark.restart - warm) * session.unit)
+
+    @staticmethod
+    def _has_news(session: Session) -> bool:
+        mark = session.stored_mark
+        return (
+            bool(session.unsaved)
+            or session.timeline.restart > mark.restart
+            or session.sound.part_is_due(session.durable * session.unit)
+        )
+
+    async def _guarded(self, session: Session) -> None:
+        async with self._at_once:
+            if session.gone.is_set():
+                return
+            try:
+                await self.keep(session)
+            except errors.TakenOver as error:
+                session.lost(error)
+            except errors.Unavailable as error:
+                _log.warning("live.keeping_put_off", session=session.id, code=error.code)
+            except Exception:
+                _log.exception("live.keeping_crashed", session=session.id)
+
+    async def _look_around(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
+        now = self._clock.monotonic()
+        seen: dict[str, tuple[tuple[str, int, int], float]] = {}
+        for row in await self._keeping.open_sessions():
+            if row.id in held:
+                continue
+            # A claim of ours that was broken off in the middle: our own beat says nothing of it.
+            state = (row.holder, row.epoch, 0 if row.holder == self.holder else row.beat)
+            before, since = self._seen.get(row.id, (state, now))
+            seen[row.id] = (state, since if before == state else now)
+            if now - seen[row.id][1] >= self._window_s:
+                await adopt(row.id, row.epoch)
+        self._seen = seen
+
+    async def sweep(self) -> int:
+        """Erases journals whose session is finished or gone: a crash between the two leaves them. Returns how many."""
+        swept = 0
+        for session_id, age in (await self._journal.sessions()).items():
+            if age < _ORPHAN_S:
+                continue
+            row = await self._sessions.find(session_id)
+            if row is None or row.state != "open":
+                await self._journal.drop(session_id)
+                swept += 1
+        return swept

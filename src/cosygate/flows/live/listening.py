@@ -1,0 +1,209 @@
+"""Keeps an engine at a session's sound, from the last restart point to the end, however many engines that takes.
+
+What an engine said is lasting once it is in the journal; when one dies, the next hears everything since the last
+restart point again, at most twice as fast as it was spoken, and says the same words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from cosygate import errors
+from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.live.session import Session
+from cosygate.flows.live.webm import decoded
+from cosygate.kit import metrics
+from cosygate.kit.backoff import Backoff
+from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.logs import logger
+from cosygate.kit.pcm import warm_up_samples
+from cosygate.model.audio import PCM_RATE
+from cosygate.ports.decoder import StreamDecoder
+from cosygate.ports.engine import (
+    Accepted,
+    Decided,
+    Done,
+    FinalFound,
+    Finalize,
+    ListenConfig,
+    ListenEvent,
+    PartialFound,
+    SpeechEnded,
+    SpeechStarted,
+)
+
+_log = logger()
+_REPLAY_SPEED = 2.0  # times real time: engines have others to listen to
+_REPLAY_START_S = 0.5  # of audio that a replay may send at once
+_FAILURES_MAX = 10  # calls in a row that died at one restart point: what comes after it is what kills them
+
+
+class Listening:
+    def __init__(
+        self,
+        session: Session,
+        engines: EngineRoom,
+        decoder: StreamDecoder,
+        clock: Clock,
+        randomness: Randomness,
+        *,
+        engine_idle_s: float,
+    ) -> None:
+        self._session = session
+        self._engines = engines
+        self._decoder = decoder
+        self._clock = clock
+        self._randomness = randomness
+        self._idle_s = engine_idle_s
+        self._backoff = Backoff(first_s=0.1, longest_s=3.0)
+        self.accepted = asyncio.Event()  # an engine has taken the session once
+        self._reached = 0  # sample up to which the present call was fed
+        self._all_heard = False  # of a format that counts bytes: the engine has heard them to their end
+
+    async def run(self) -> None:
+        """Returns when everything up to the end is decided. Raises EngineRefused, RecordingFailed errors of the
+        decoder, TakenOver and what else the journal raises."""
+        failures, failed_at, waits = 0, -1, 0
+        while not self._over():
+            at = self._session.timeline.restart
+            if (behind := self._session.timeline.gap_at_restart()) is not None:
+                self._session.decided(behind)
+                continue
+            try:
+                await self._call(at)
+                failures = waits = 0
+            except (errors.EngineFailed, errors.DecoderDied, errors.DecoderTimeout) as error:
+                failures = failures + 1 if at == failed_at and at == self._session.timeline.restart else 1
+                failed_at = self._session.timeline.restart
+                if failures >= _FAILURES_MAX:
+                    self._pass_over(error)
+                    failures = 0
+                await self._pause(failures, error)
+            except errors.Unavailable as error:
+                if self._session.gone.is_set():
+                    raise
+                waits = waits + 1 if at == self._session.timeline.restart else 1
+                await self._pause(waits, error)
+
+    def _over(self) -> bool:
+        timeline = self._session.timeline
+        if self._session.gone.is_set():
+            raise self._session.lost_because or errors.TakenOver()
+        if timeline.ended is None:
+            return False
+        if self._session.row.format.counts_bytes:
+            return self._all_heard or timeline.received == 0
+        return timeline.restart >= timeline.ended
+
+    async def _pause(self, failures: int, error: errors.CosyGateError) -> None:
+        delay = self._backoff.delay(max(0, failures - 1), self._randomness)
+        _log.warning("live.engine_away", session=self._session.id, code=error.code, delay_ms=round(delay * 1000))
+        await self._clock.sleep(delay)
+
+    def _pass_over(self, error: errors.CosyGateError) -> None:
+        """Something in this utterance ends every engine. It is left out, and everybody is told."""
+        session = self._session
+        restart = session.timeline.restart
+        beyond = max(self._reached, restart + 1)
+        _log.error("live.unheard", session=session.id, code=error.code, samples=beyond - restart)
+        session.passing({"type": "gap", "from": restart, "to": beyond, "code": error.code})
+        session.decided(beyond)
+
+    async def _call(self, restart: int) -> None:
+        """One engine call, from `restart` to the next gap, or to the end."""
+        session = self._session
+        timeline = session.timeline
+        rate = PCM_RATE if session.row.format.counts_bytes else session.row.rate
+        first = restart - warm_up_samples(rate, restart, PCM_RATE)
+        config = ListenConfig(
+            sample_rate=rate,
+            first_sample=first,
+            restart_sample=restart,
+            finals=timeline.finals,
+            language=session.options.language,
+            model=session.options.model,
+            trace_id=session.row.trace_id,
+        )
+        self._reached = restart
+        if session.row.format.counts_bytes:
+            feed = decoded(session, self._decoder, skip=first)
+        else:
+            feed = self._feed(first, restart, rate)
+        outcome, began = "cancelled", self._clock.monotonic()
+        try:
+            async with self._engines.borrow(session.options, live=True) as engine:
+                events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
+                async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
+                    async for event in events:
+                        await self._take(event, rate, first)
+            outcome = "ok"
+        except errors.CosyGateError as error:
+            outcome = error.code
+            raise
+        finally:
+            metrics.engine_calls.labels(session.engine_name.name or "unknown", outcome).inc()
+            spent = self._clock.monotonic() - began
+            _log.info("engine.call", session=session.id, outcome=outcome, cost_ms=round(spent * 1000))
+
+    async def _take(self, event: ListenEvent, rate: int, first: int) -> None:
+        session = self._session
+        match event:
+            case FinalFound(start, end, segment):
+                await session.final(start, end, segment)
+            case Decided(sample):
+                session.decided(sample)
+            case PartialFound(start, end, text):
+                session.passing(
+                    {"type": "partial", "start": _seconds(start, rate), "end": _seconds(end, rate), "text": text}
+                )
+            case SpeechStarted(sample):
+                session.passing({"type": "speech_started", "at": _seconds(sample, rate)})
+            case SpeechEnded(sample):
+                session.passing({"type": "speech_ended", "at": _seconds(sample, rate)})
+            case Accepted():
+                self.accepted.set()
+            case Done(engine=name, samples=samples):
+                session.engine_name = name
+                if session.row.format.counts_bytes:
+                    session.decoded = first + samples
+                    self._all_heard = session.timeline.ended is not None
+                    session.decided(session.decoded)
+                else:
+                    session.decided(self._reached)
+
+    async def _feed(self, first: int, restart: int, rate: int) -> AsyncIterator[bytes | Finalize]:
+        """The sound from `first` on, as it comes. Ends at a gap, or at the end."""
+        session, timeline, clock = self._session, self._session.timeline, self._clock
+        at, passed, replay_to, began = first, restart, timeline.received, clock.monotonic()
+        while not session.gone.is_set():
+            stop = timeline.next_break(passed)
+            if stop is not None and at == stop[0]:
+                yield Finalize()
+                passed = at
+                if stop[1] is not None:
+                    return
+                continue
+            end = timeline.received if stop is None else min(timeline.received, stop[0])
+            if at >= end:
+                if timeline.ended is not None and at >= timeline.ended:
+                    return
+                session.arrived.clear()
+                await session.arrived.wait()
+                continue
+            data = await session.sound.read(2 * at, 2 * end)
+            if not data:  # it is on its way to the journal
+                raise RuntimeError("the journal lacks audio that was appended")
+            at += len(data) // 2
+            self._reached = max(restart, at)
+            session.took(at)
+            yield data
+            if at < replay_to:
+                early = (at - first) / rate - _REPLAY_START_S - _REPLAY_SPEED * (clock.monotonic() - began)
+                if early > 0:
+                    await clock.sleep(early / _REPLAY_SPEED)
+
+
+def _seconds(sample: int, rate: int) -> float:
+    return round(sample / rate, 3)
