@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench proto samples lock clean
+.PHONY: help setup demo test check bench bench-live proto samples lock clean
 
 help:
 	@echo "make demo    build, start the server, transcribe samples/ and leave it running (ONCE=1: stop afterwards)"
 	@echo "make test    install what the tests need and run them all"
 	@echo "make check   lint, types, layers, docs"
 	@echo "make bench   measure, side by side with the article's design and nginx"
+	@echo "make bench-live   measure live speech: streams, memory, latency, cuts, kills"
 	@echo "make setup   the environment alone"
 
 setup: $(STAMP)
@@ -38,6 +39,9 @@ check: setup
 bench: setup
 	@sh scripts/bench-services.sh
 	$(BIN)/python -m bench $(ARGS)
+
+bench-live: setup
+	$(BIN)/python -m bench.live $(ARGS)
 
 proto: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --grpc_python_out=src --mypy_out=src --mypy_grpc_out=src src/cosygate/proto/speech_engine.proto

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import plots
 from bench.contestants import REPOSITORY
+from bench.live.report import live_part
 from bench.plan import Config, Work
 from bench.report import Outcome, circumstances, page, text
 from bench.stats import Figures, rounds
@@ -99,7 +100,9 @@ def write_docs() -> None:
     for outcome in outcomes:
         if not (outcome.skipped or outcome.failed):
             plots.draw(outcome, DOCS / "benchmarks" / f"{outcome.name}.svg")
-    (DOCS / "benchmarks.md").write_text(page(outcomes), encoding="utf-8")
+    target = DOCS / "benchmarks.md"
+    live = live_part(target.read_text(encoding="utf-8")) if target.is_file() else ""  # `make bench-live` writes that
+    target.write_text(page(outcomes) + live, encoding="utf-8")
 
 
 if __name__ == "__main__":
