@@ -126,9 +126,10 @@ class Settings(BaseSettings):
         return self
 
 
-# Options of `cosygate transcribe` and `token` that have a variable, too.
+# Options of `cosygate transcribe`, `live` and `token` that have a variable, too.
 _OF_COMMANDS = frozenset(
     {"SERVER", "TOKEN", "FORMAT", "OUT", "LANGUAGE", "MODEL", "CHANNELS", "SUB", "SCOPE", "TENANT", "TTL"}
+    | {"MIC", "SPEED", "RATE", "AUDIO_FORMAT", "PARTIALS", "OUT_FILE", "OUTPUT_FORMAT"}
 )
 
 

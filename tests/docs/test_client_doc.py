@@ -25,10 +25,11 @@ def test_every_example_runs(
     for example in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(example.replace("http://127.0.0.1:8000", server.url), "docs/client.md", "exec"), names)
         told.append(capsys.readouterr().out)
-    text, events, error = told
+    text, events, live, error = told
     assert text == "The first words of the script.\n"
     assert "542444 of 542444 bytes" in events
     assert "0.0 The first words of the script." in events
+    assert live == "The first words of the script.\n"
     assert "-->" in (tmp_path / "dialogue.srt").read_text()
     assert error.startswith("media_unsupported 415 ")
 

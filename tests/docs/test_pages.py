@@ -81,7 +81,8 @@ def test_the_api_page_names_every_event_state_option_format_and_scope() -> None:
     assert told
     events = told[1].split(" | ")
     assert len(events) == 6
-    rows = set(re.findall(r"^\| `([a-z_]+)` \|", text.split("### `GET /v1/task/{task_id}/events`")[1].split("\n### ")[0], re.MULTILINE))
+    story = text.split("### `GET /v1/task/{task_id}/events`")[1].split("\n### ")[0]
+    rows = set(re.findall(r"^\| `([a-z_]+)` \|", story, re.MULTILINE))
     assert rows == set(events)
     wanted = [*JobState, *UploadState, *OPTION_NAMES, *Format, *Scope]
     assert [word for word in wanted if f"`{word}`" not in text] == []
@@ -93,19 +94,7 @@ def test_the_state_diagram_has_the_transitions_there_are() -> None:
 
 
 def test_every_setting_that_a_page_names_is_one() -> None:
-    options_of_commands = {
-        "SERVER",
-        "TOKEN",
-        "FORMAT",
-        "OUT",
-        "LANGUAGE",
-        "MODEL",
-        "CHANNELS",
-        "SUB",
-        "SCOPE",
-        "TENANT",
-        "TTL",
-    }
+    options_of_commands = settings._OF_COMMANDS
     known = {name.upper() for name in settings.Settings.model_fields} | options_of_commands
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         named = set(re.findall(r"COSYGATE_([A-Z_]*[A-Z])", path.read_text()))

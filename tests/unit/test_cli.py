@@ -51,7 +51,7 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert not loaded & {"fastapi", "sqlalchemy", "pydantic", "grpc", "httpx2", "numpy", "av", "cosygate.wiring"}
 
 
-@pytest.mark.parametrize("command", ["serve", "transcribe", "token", "engine", "doctor", "version"])
+@pytest.mark.parametrize("command", ["serve", "transcribe", "live", "token", "engine", "doctor", "version"])
 def test_every_command_explains_itself(command: str) -> None:
     answer = cosygate(command, "--help")
     assert answer.returncode == 0, answer.stderr

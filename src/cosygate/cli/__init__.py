@@ -40,6 +40,12 @@ class Channels(StrEnum):
     SPLIT = "split"
 
 
+class AudioFormat(StrEnum):
+    S16LE = "s16le"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder for database, recordings, secrets. [env var: COSYGATE_DATA_DIR]", show_default=False),
@@ -129,6 +135,69 @@ def transcribe(
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues where this one stopped", 130)
+    raise typer.Exit(status)
+
+
+@app.command()
+def live(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[FILE | -]", help="A recording, or - for raw PCM from a pipe.")
+    ] = None,
+    mic: Annotated[bool, typer.Option("--mic", envvar="COSYGATE_MIC", help="Listen to the microphone.")] = False,
+    speed: Annotated[
+        str, typer.Option(envvar="COSYGATE_SPEED", help="Of a recording: 1 is real time, max as fast as can be.")
+    ] = "1",
+    server: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_SERVER", help="A gateway's address; without it, one is started.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="COSYGATE_TOKEN", help="Bearer token for --server.")] = None,
+    language: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_LANGUAGE", help="BCP 47 tag, or auto (the default).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_MODEL", help="A name from GET /v1/models.", show_default=False)
+    ] = None,
+    rate: Annotated[int, typer.Option(envvar="COSYGATE_RATE", help="Samples per second of -.")] = 16_000,
+    format: Annotated[AudioFormat, typer.Option(envvar="COSYGATE_AUDIO_FORMAT", help="Of -.")] = AudioFormat.S16LE,  # noqa: A002 - the option's name
+    partials: Annotated[
+        bool, typer.Option(envvar="COSYGATE_PARTIALS", help="On a terminal, show words while they are spoken.")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option(envvar="COSYGATE_OUT_FILE", help="File to write the transcript into at the end.")
+    ] = None,
+    output_format: Annotated[
+        Format | None,
+        typer.Option(envvar="COSYGATE_OUTPUT_FORMAT", help="Of --out; default: as its name says, or txt."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print captions of speech as it is spoken. Ctrl-C ends it and waits for the last words; a second one does not."""
+    from cosygate.cli.embedded import ServerFailed
+    from cosygate.cli.live import Wanted, run
+    from cosygate.cli.transcribe import UsageError
+
+    wanted = Wanted(
+        source=source,
+        mic=mic,
+        speed=speed,
+        server=server,
+        token=token,
+        language=language,
+        model=model,
+        rate=rate,
+        format=format.value,
+        partials=partials,
+        out=out,
+        output_format=output_format.value if output_format else None,
+    )
+    try:
+        status = run(wanted, lambda: _settings(data_dir=data_dir))
+    except UsageError as error:
+        _fail(str(error), 2)
+    except ServerFailed as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
     raise typer.Exit(status)
 
 

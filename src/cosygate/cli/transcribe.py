@@ -37,7 +37,7 @@ def run(wanted: Wanted, settings: Callable[[], Settings]) -> int:
     """0: every recording is transcribed, 1: some are not. Raises UsageError, ServerFailed, KeyboardInterrupt."""
     targets = _targets(wanted)
     failed = 0
-    with _client(wanted, settings) as client, Bars() as bars:
+    with gateway(wanted.server, wanted.token, settings) as client, Bars() as bars:
         for path, target in targets:
             bars.next_file(path.name)
             try:
@@ -54,8 +54,7 @@ def run(wanted: Wanted, settings: Callable[[], Settings]) -> int:
 
 def _targets(wanted: Wanted) -> list[tuple[Path, Path | None]]:
     """Each recording with the file to write, None for stdout."""
-    if wanted.server and not wanted.token:
-        raise UsageError("--server needs a --token (or COSYGATE_TOKEN); `cosygate token` on the server prints one")
+    check_token(wanted.server, wanted.token)
     if wanted.out is None:
         if len(wanted.files) > 1 and wanted.format in ("srt", "vtt", "tsv"):
             raise UsageError(f"several recordings as {wanted.format} need --out: one stream cannot hold them")
@@ -74,11 +73,17 @@ def _targets(wanted: Wanted) -> list[tuple[Path, Path | None]]:
     return list(targets.items())
 
 
+def check_token(server: str | None, token: str | None) -> None:
+    if server and not token:
+        raise UsageError("--server needs a --token (or COSYGATE_TOKEN); `cosygate token` on the server prints one")
+
+
 @contextmanager
-def _client(wanted: Wanted, settings: Callable[[], Settings]) -> Iterator[Client]:
-    if wanted.server:
+def gateway(server: str | None, token: str | None, settings: Callable[[], Settings]) -> Iterator[Client]:
+    """A client of the server at that address, or of an embedded one. Raises UsageError, ServerFailed."""
+    if server:
         try:
-            client = Client(wanted.server, wanted.token or "")
+            client = Client(server, token or "")
         except ValueError as error:
             raise UsageError(f"--server: {error}") from error
         with client:
@@ -90,10 +95,10 @@ def _client(wanted: Wanted, settings: Callable[[], Settings]) -> Iterator[Client
     own = settings()
     with private_folder(own.data_dir) as folder, embedded(folder) as url:
         try:
-            token = issue(own.model_copy(update={"data_dir": folder}), "cli", ttl_s=TOKEN_TTL_S)
+            own_token = issue(own.model_copy(update={"data_dir": folder}), "cli", ttl_s=TOKEN_TTL_S)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        with Client(url, token) as client:
+        with Client(url, own_token) as client:
             yield client
 
 
@@ -107,12 +112,12 @@ def _one(client: Client, bars: Bars, path: Path, target: Path | None, wanted: Wa
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        _write(target, text)
+        write_whole(target, text)
     if not wanted.server:
         client.delete(task.id)  # the transcript is the caller's now; nothing of it stays in the embedded store
 
 
-def _write(target: Path, text: str) -> None:
+def write_whole(target: Path, text: str) -> None:
     """Whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar, cast
 from urllib.parse import quote
 
 from cosygate.client.errors import BadAnswer, NotFound, TaskFailed
@@ -16,6 +16,10 @@ from cosygate.client.records import Engine, Event, Task, Transcript
 from cosygate.client.source import Parts, opened
 from cosygate.client.transport import Retries, Transport, json_object
 from cosygate.client.uploads import OnProgress, send_recording
+
+if TYPE_CHECKING:
+    from cosygate.client.live import Live
+    from cosygate.client.live_records import LiveEvent
 
 T = TypeVar("T")
 CHUNK_BYTES = 1024 * 1024
@@ -38,7 +42,9 @@ class Client:
         verify: bool | str | Path | ssl.SSLContext = True,
         retries: Retries | None = None,
     ) -> None:
-        self._transport = Transport(url, token, timeout_s=timeout_s, verify=verify, retries=retries or Retries())
+        self._retries = retries or Retries()
+        self._transport = Transport(url, token, timeout_s=timeout_s, verify=verify, retries=self._retries)
+        self._address = (url, token, verify)
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +140,42 @@ class Client:
             if error.tries == 1:
                 raise
             # The answer to an earlier try was lost: it is deleted.
+
+    def live(
+        self,
+        sample_rate: int,
+        *,
+        format: str = "s16le",  # noqa: A002 - the protocol's name
+        language: str | None = None,
+        model: str | None = None,
+        options: Mapping[str, str] | None = None,
+        interim: bool = True,
+        on_event: Callable[[LiveEvent], object] | None = None,
+        buffer_s: float = 120.0,
+        chunk_s: float = 0.1,
+        wait_when_full: bool = False,
+    ) -> Live:
+        """A session for speech as it is spoken; use it in a `with`. It reconnects by itself, sends again what the
+        server lacks, and tells each final once.
+
+        `sample_rate`: 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100 or 48000. `format`: `s16le`, `mulaw`,
+        `alaw` (one channel) or `webm-opus`. `interim`: partials are wanted. `on_event` is called by the session's
+        thread, one event at a time: while it runs, nothing is sent, and what it raises ends the session. `buffer_s`
+        seconds of audio are kept to be sent again (64 MiB at most), in frames of `chunk_s`. `wait_when_full`: the
+        source can wait, such as a file; without a connection `send` then waits instead of dropping the oldest.
+        Raises ValueError.
+        """
+        # Here, because these load a WebSocket library that nothing else needs.
+        from cosygate.client.live import Live
+        from cosygate.client.live_core import LiveCore, Stream
+        from cosygate.client.live_session import Session
+        from cosygate.client.live_wire import Door
+
+        stream = Stream(sample_rate, format, language, model, options or {}, interim)
+        core = LiveCore(stream, buffer_s=buffer_s, chunk_s=chunk_s, keep_all=wait_when_full)
+        url, token, verify = self._address
+        session = Session(Door.of(url, token, verify), core, self._retries, on_event)
+        return Live(core, session, self._retries.monotonic)
 
     def models(self) -> list[Engine]:
         """The engines and what each can."""

@@ -16,6 +16,7 @@ ClientError
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
@@ -154,3 +155,34 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return max(0.0, (until - parsedate_to_datetime(response.headers["date"])).total_seconds())
     except (ValueError, TypeError, KeyError):
         return None
+
+
+_BY_CLOSE: dict[int, type[ClientError]] = {
+    1009: Rejected,
+    1011: ServerBusy,
+    1012: ServerBusy,
+    1013: ServerBusy,
+    4008: ServerBusy,
+    4400: Rejected,
+    4401: Denied,
+    4404: NotFound,
+    4408: ServerBusy,
+    4409: Conflict,
+    4429: ServerBusy,
+    4503: ServerBusy,
+}
+
+
+def from_close(code: int, error: Mapping[str, Any] | None, *, retryable: bool) -> ClientError:
+    """What the end of a live connection means: its close code, and the `error` message before it if there was one."""
+    error = error or {}
+    kind = _BY_CLOSE.get(code) or (Unreachable if retryable else BadAnswer)
+    known = {"type", "title", "status", "detail", "code", "trace_id"}
+    told = error.get("code")
+    return kind(
+        str(error.get("detail") or f"the live connection ended with close code {code}"),
+        code=told if isinstance(told, str) else None,
+        trace_id=error.get("trace_id"),
+        retryable=retryable,
+        extra={k: v for k, v in error.items() if k not in known} | {"close_code": code},
+    )

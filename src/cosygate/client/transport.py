@@ -62,7 +62,7 @@ class Transport:
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
             verify=ssl.create_default_context(cafile=verify) if isinstance(verify, str | Path) else verify,
             # A proxy from the environment cannot reach this machine's own server.
-            trust_env=not _loopback(base.host),
+            trust_env=not loopback(base.host),
         )
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ def json_object(response: httpx2.Response) -> dict[str, object]:
     return data
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
