@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tests.support.server import Server
 
+SAMPLES = Path(__file__).parents[2] / "samples"
 ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -42,6 +43,20 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGS)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def speaking_browser(browser: Browser) -> Iterator[Browser]:
+    """A browser of its own, whose microphone plays samples/dialogue.wav once and gives silence from then on."""
+    args = [
+        *ARGS,
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={SAMPLES / 'dialogue.wav'}%noloop",
+        "--autoplay-policy=no-user-gesture-required",  # as after any click; some tests go on after a reload
+    ]
+    running = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=args)
+    yield running
+    running.close()
 
 
 def _script(folder: Path, **members: Any) -> Path:
@@ -90,24 +105,37 @@ class Guard:
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens a server's page in a browser of its own, signed in unless `sub` is None."""
+    yield from _visits(browser)
+
+
+@pytest.fixture
+def speaker(speaking_browser: Browser) -> Iterator[Visit]:
+    """The same, with a microphone that it is allowed to use."""
+    yield from _visits(speaking_browser, permissions=["microphone"])
+
+
+def _visits(browser: Browser, permissions: list[str] | None = None) -> Iterator[Visit]:
     contexts: list[tuple[BrowserContext, Guard]] = []
 
     def open_page(
         server: Server, sub: str | None = "alice", *, width: int = 1280, height: int = 860, scheme: str = "light",
-        path: str = "/", script: str = "",
+        path: str = "/", script: str = "", url: str = "",
     ) -> Page:  # fmt: skip
+        """`url`: where the server is reached, when that is not its own address (a proxy)."""
+        origin = url or server.url
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,  # type: ignore[arg-type]  # light or dark
             accept_downloads=True,
             reduced_motion="reduce",  # states, not their animations
+            permissions=permissions,
         )
         context.set_default_timeout(WAIT_MS)
-        contexts.append((context, Guard(context, server.url)))
+        contexts.append((context, Guard(context, origin)))
         if script:
             context.add_init_script(script)
         page = context.new_page()
-        page.goto(f"{server.url}{path}" + (f"#token={server.token(sub)}" if sub else ""))
+        page.goto(f"{origin}{path}" + (f"#token={server.token(sub)}" if sub else ""))
         if sub and path == "/":
             expect(page.locator("#choose")).to_be_visible()
         return page

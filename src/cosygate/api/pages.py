@@ -1,5 +1,5 @@
-"""The page at `/`, the API's description at `/docs`, and the files they load: all from the wheel, nothing from
-elsewhere."""
+"""The page at `/`, the API's description at `/docs`, a live session's audience at `/captions`, and the files they load:
+all from the wheel, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def router() -> APIRouter:
     @routes.get("/docs")
     async def docs() -> Response:
         return FileResponse(_FOLDER / "docs.html", headers=_REVALIDATE)
+
+    @routes.get("/captions")
+    async def captions() -> Response:
+        return FileResponse(_FOLDER / "captions.html", headers=_REVALIDATE)
 
     @routes.get("/favicon.ico")
     async def favicon() -> Response:

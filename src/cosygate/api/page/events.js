@@ -1,5 +1,5 @@
-// A task's events as they come: Server-Sent Events over fetch, because EventSource cannot send an Authorization
-// header. A broken stream is taken up again with Last-Event-ID.
+// Events as they come, a task's or a live session's: Server-Sent Events over fetch, because EventSource cannot send an
+// Authorization header. A broken stream is taken up again with Last-Event-ID.
 
 import { backOff, Problem } from "/page/api.js";
 
@@ -68,28 +68,37 @@ async function* pieces(response, signal) {
 }
 
 /** Yields {id, kind, data} until the task has ended. Throws Problem, or the signal's reason when it is aborted. */
-export async function* taskEvents(api, taskId, { signal }) {
+export function taskEvents(api, taskId, { signal }) {
+  return events(api, `/v1/task/${encodeURIComponent(taskId)}/events`, { signal, ends: ENDS });
+}
+
+/** The events of `path` until one of the kinds `ends`, over any number of connections: it gives up after `tries` without
+ * an event. `onLink(problem)` hears when the connection is gone, `onLink(null)` when there is one. */
+export async function* events(api, path, { signal, ends, tries = TRIES, onLink = () => {} }) {
   let lastId = "";
   for (let failures = 0; ; failures++) {
     try {
-      const response = await api.call(`/v1/task/${encodeURIComponent(taskId)}/events`, {
+      const response = await api.call(path, {
         signal, waitMs: 0, headers: { Accept: "text/event-stream", ...(lastId && { "Last-Event-ID": lastId }) },
       });
+      onLink(null);
       const parser = new EventParser();
       for await (const text of pieces(response, signal)) {
         for (const event of parser.feed(text)) {
           failures = 0;
           lastId = event.id || lastId;
           yield event;
-          if (ENDS.has(event.kind)) return;
+          if (ends.has(event.kind)) return;
         }
       }
     } catch (problem) {
-      if (!problem.retryable || failures >= TRIES) throw problem;
+      if (!problem.retryable || failures >= tries) throw problem;
+      onLink(problem);
       await backOff(failures, problem, signal);
       continue;
     }
-    if (failures >= TRIES) throw Problem.unreachable();
+    if (failures >= tries) throw Problem.unreachable();
+    onLink(Problem.unreachable());
     await backOff(failures, {}, signal); // the server closed it: it is going down, or this browser was too slow
   }
 }

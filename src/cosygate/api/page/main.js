@@ -1,8 +1,11 @@
-// Puts the page together: sign-in, uploads, the list, the open task, and the address (#/task/…) that says which.
+// Puts the page together: sign-in, uploads, speaking, the list, the open task, and the address (#/task/…, #/live) that
+// says what is open.
 
 import { Api } from "/page/api.js";
 import { complain, confirm } from "/page/dom.js";
 import { watchDrop } from "/page/drop.js";
+import { Live } from "/page/live.js";
+import { showLive } from "/page/live-place.js";
 import { offerOptions } from "/page/options.js";
 import { showTasks, showUploads } from "/page/shelf.js";
 import { ownerOf, SignIn } from "/page/signin.js";
@@ -15,6 +18,7 @@ const signIn = new SignIn({ confirm });
 const api = new Api({ token: () => signIn.token, onRefused: (problem) => { rest(); signIn.ask(problem); } });
 const uploads = new Uploads(api, await UploadStore.open());
 const tasks = new Tasks(api, complain);
+const live = new Live(api, () => ownerOf(signIn.token));
 
 const reading = document.getElementById("reading");
 const blank = document.getElementById("blank");
@@ -24,6 +28,7 @@ let view = null;
 const taskInAddress = () => decodeURIComponent(location.hash.match(/^#\/task\/([^/]+)$/)?.[1] ?? "");
 const drawTasks = showTasks(tasks, taskInAddress);
 showUploads(uploads);
+const liveView = showLive(live, tasks);
 
 /** Shows what the address names. */
 function route() {
@@ -31,13 +36,16 @@ function route() {
   if (!signIn.token || view?.taskId === id) return;
   view?.close();
   view = null;
-  document.body.dataset.view = id ? "task" : "home";
-  blank.hidden = Boolean(id);
+  const speaking = location.hash === "#/live";
+  document.body.dataset.view = id ? "task" : speaking ? "live" : "home";
+  blank.hidden = Boolean(id) || speaking;
   root.hidden = !id;
   root.replaceChildren();
   document.title = "CosyGate";
   drawTasks();
   scrollTo(0, 0);
+  const moved = document.activeElement === document.body || document.activeElement.closest("#tasks, #live");
+  liveView.show(speaking);
   if (!id) return;
   view = new TaskView({ api, tasks, taskId: id, root, leave: () => {
     location.hash = "#/";
@@ -45,12 +53,13 @@ function route() {
   } });
   view.open();
   // The focus goes along, unless somebody is in the middle of something else.
-  if (document.activeElement === document.body || document.activeElement.closest("#tasks")) view.title.focus({ preventScroll: true });
+  if (moved) view.title.focus({ preventScroll: true });
 }
 
 /** Stops everything that uses the token. Nothing is forgotten. */
 function rest() {
   uploads.halt();
+  live.rest();
   tasks.stop();
   view?.close();
   view = null;
@@ -58,6 +67,7 @@ function rest() {
 
 signIn.addEventListener("entered", () => {
   rest();
+  live.enter();
   route();
   tasks.start();
   uploads.restore(ownerOf(signIn.token)).catch(complain);
@@ -65,9 +75,12 @@ signIn.addEventListener("entered", () => {
 });
 
 signIn.addEventListener("leaving", async () => {
+  if (live.active && !(await confirm({ title: "Sign out?", yes: "Stop and sign out", no: "Stay", danger: true,
+    text: "You are speaking. Signing out ends that; the transcript is kept on the server." }))) return;
   const open = uploads.items.size;
   if (open && !(await confirm({ title: "Sign out?", yes: "Sign out", no: "Stay", danger: true,
     text: `${open === 1 ? "One upload is" : `${open} uploads are`} not finished. Signing out gives them up.` }))) return;
+  await live.leave();
   // A shared machine keeps no recordings of somebody who has left.
   await Promise.allSettled([...uploads.items.keys()].map((id) => uploads.remove(id)));
   rest();
