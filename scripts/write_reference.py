@@ -110,8 +110,8 @@ on the text. `trace_id` is also in the response's `X-Trace-Id` and in every log 
  "detail": "There is no such task", "code": "task_not_found", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
 ```
 
-*Again* says whether the same request may succeed later. The close code is that of a live connection ([live.md](live.md)),
-which tells the error in a last message. What is only known there has the status that HTTP would give it.
+*Again* says whether the same request may succeed later. The close code is that of a live connection
+([live.md](live.md)), which tells the error in a last message. What is only known there has the status that HTTP would give it.
 A task that ends as `failed` carries a `code` of the second table in its `error`, without a status.
 """
 

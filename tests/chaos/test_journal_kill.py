@@ -168,6 +168,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_loses_nothing_acknowledged(small_disk: Path, size: int) -> None:
     other = "b" * 32
     async with opened(small_disk / "journal") as journal, opened(small_disk / "journal") as stranger:
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(256 * 1024))
         keeper = (await journal.claim(other, 1)).writer
         await keeper.append(sound(0, MIB), event(0))
         writer = (await journal.claim(SESSION, 1)).writer
@@ -186,6 +188,7 @@ async def test_a_full_disk_loses_nothing_acknowledged(small_disk: Path, size: in
         _, position = await stranger.events(SESSION, "")
         assert (await stranger.events(SESSION, "0.0.0.0"))[0][:500] == [event(n) for n in range(min(stored, 500))]
 
+        ballast.unlink()  # without a free byte there could not even be a log to go on in
         await keeper.compact({"n": 1}, MIB)  # makes room
         claimed = await stranger.claim(SESSION, 2)
         assert claimed.past == Past(None, [event(n) for n in range(stored)], 0, stored * size)

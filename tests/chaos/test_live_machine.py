@@ -259,6 +259,6 @@ class LiveMachine(RuleBasedStateMachine):
 TestLiveMachine = LiveMachine.TestCase
 TestLiveMachine.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, database=None, derandomize=True,
-    phases=[Phase.generate],  # a failing run says all that happened; shrinking would take it through servers for minutes
+    phases=[Phase.generate],  # a failing run says all that happened; shrinking it would take many minutes
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip

@@ -115,6 +115,9 @@ class _Connection:
         self._send = send
         self._trace_id = trace_id
         self._ahead: asyncio.Task[Message] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Raises _Left."""
@@ -154,17 +157,28 @@ class _Connection:
             await asyncio.gather(self._ahead, return_exceptions=True)
             raise
         outlet = joined.outlet
+        self._watch_idle(outlet)
         reader = asyncio.create_task(self._read(joined.session, outlet))
         try:
             await self._write(joined)
             return outlet.error
         finally:
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             if self._ahead is not None:
                 self._ahead.cancel()
             if joined.session is not None:
                 joined.session.detach(outlet)
+
+    def _watch_idle(self, outlet: Outlet) -> None:
+        """One timer a connection; a time-out around each message would cost more than the message."""
+        left = self._heard_at + self._door.idle_s - self._loop.time()
+        if left <= 0:
+            outlet.close(errors.LiveIdle())
+        else:
+            self._idle_timer = self._loop.call_later(left, self._watch_idle, outlet)
 
     def _has_left(self) -> bool:
         ahead = self._ahead
@@ -223,11 +237,8 @@ class _Connection:
         incoming = 1 if row.format is not LiveFormat.S16LE else 2  # bytes of one index, as sent
         decode = _DECODERS.get(row.format)
         while True:
-            try:
-                async with asyncio.timeout(self._door.idle_s):
-                    message = await self._read_on()
-            except TimeoutError:
-                raise errors.LiveIdle() from None
+            message = await self._read_on()
+            self._heard_at = self._loop.time()
             if outlet.closed:
                 raise outlet.error or errors.TakenOver()
             frame = message.get("bytes")

@@ -13,6 +13,7 @@ from typing import Literal
 from cosygate.adapters.journal_disk.disk import Disk
 from cosygate.adapters.journal_disk.places import Places
 from cosygate.adapters.journal_disk.room import Room
+from cosygate.adapters.journal_disk.syncs import syncfs
 from cosygate.adapters.journal_disk.watch import Watching
 from cosygate.kit.clock import Clock, SystemClock
 from cosygate.ports.journal import Claimed, Event, Past
@@ -41,12 +42,15 @@ class DiskJournal:
         lock_wait_s: float = 5.0,
         clock: Clock | None = None,
         fsync: Callable[[int], None] = os.fdatasync,
+        sync_all: Callable[[int], None] = syncfs,
     ) -> None:
         self._clock = clock or SystemClock()
         places = Places(str(root), sync=fsync if durability == "disk" else None, lock_wait_s=lock_wait_s)
         room = Room(places.root, max_bytes, min_free_bytes, self._clock, places.used)
         self._places = places
-        self._disk = Disk(places, room, durability=durability, most_waiting=waiting_bytes, sync=fsync)
+        self._disk = Disk(
+            places, room, durability=durability, most_waiting=waiting_bytes, sync=fsync, sync_all=sync_all
+        )
         self._watching = Watching(places)
 
     async def start(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,8 @@ from cosygate.adapters.journal_disk.writer import DiskWriter
 
 T = TypeVar("T")
 _THREADS = 4
+_SLOW_S = 0.005  # a write that took longer was held up by the kernel
+_THREAD_FOR_S = 2.0
 
 
 class Disk:
@@ -36,17 +39,20 @@ class Disk:
         durability: Literal["disk", "process"],
         most_waiting: int,
         sync: Callable[[int], None],
+        sync_all: Callable[[int], None],
     ) -> None:
         self.places = places
         self._room = room
         self._most_waiting = most_waiting
         self._waiting = 0  # bytes that are not acknowledged yet
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="journal-jobs")
-        self._syncs = Syncs(places, sync, self._tell_synced) if durability == "disk" else None
+        self._syncs = Syncs(places, sync, sync_all, self._tell_synced) if durability == "disk" else None
         self._scribe = Scribe(self._tell, self._syncs.add if self._syncs else None)
         self.bases = Bases(places, self._syncs.retire if self._syncs else _close_log)
         self._writers: set[DiskWriter] = set()
         self._counting: Future[None] | None = None
+        self._written_here: list[Outcome] = []  # in the loop, and not acknowledged yet
+        self._slow_until = 0.0  # the thread writes until then
 
     async def start(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -109,12 +115,38 @@ class Disk:
         return self._waiting + size > self._most_waiting
 
     def put(self, one: Append) -> None:
+        """Writes it here and now, unless something of its writer waits in the thread, or writing is slow at present."""
         self._waiting += one.size
-        self._scribe.put(one)
+        if one.writer.unwritten == 1 and time.perf_counter() >= self._slow_until:
+            self._write_here(one)
+        else:
+            self._scribe.put(one)
+
+    def _write_here(self, one: Append) -> None:
+        """A write to the page cache takes a hundredth of a millisecond, and handing it to a thread several times that,
+        for each file: the thread has to get the interpreter back after each of its writes. But a write may block, when
+        the kernel holds up those who write too much: then the thread takes over for a while (ADR 10)."""
+        began = time.perf_counter()
+        try:
+            [outcome] = one.writer.session.append([one])
+        except Exception as error:  # a bug: told to whoever waits for this append
+            outcome = (one, error)
+        spent = time.perf_counter() - began
+        if spent > _SLOW_S:
+            self._slow_until = began + _THREAD_FOR_S
+        one.writer.unwritten -= 1
+        if self._syncs is None or outcome[1] is not None or one.passing or not one.frames:
+            if not self._written_here:  # told in the loop's next turn: whoever appends and waits lets others work, too
+                self.loop.call_soon(self._acknowledge_here)
+            self._written_here.append(outcome)
+        else:
+            self._syncs.add(one.writer.session, [one])
+        self._count_if_stale()
 
     def in_order(self, writer: DiskWriter, job: Callable[[], T]) -> Awaitable[T]:
         """Runs a short job in the writing thread, after what the writer has appended before."""
         future: asyncio.Future[T] = self.loop.create_future()
+        writer.unwritten += 1
         self._scribe.put(Job(writer, job, future))
         return future
 
@@ -124,11 +156,14 @@ class Disk:
     # --- reports of the threads ---
 
     def _tell(self, report: Report) -> None:
+        self._count_if_stale()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._written, report)
+
+    def _count_if_stale(self) -> None:
         if self._room.stale() and (self._counting is None or self._counting.done()):
             with suppress(RuntimeError):  # closing
                 self._counting = self._pool.submit(self._count)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self.loop.call_soon_threadsafe(self._written, report)
 
     def _tell_synced(self, outcomes: list[Outcome]) -> None:
         with suppress(RuntimeError):
@@ -146,6 +181,7 @@ class Disk:
             one.writer.unwritten -= 1
         self._acknowledge(outcomes)
         for job, result, error in jobs:
+            job.writer.unwritten -= 1
             if job.future.done():
                 continue
             if error is None:
@@ -153,6 +189,10 @@ class Disk:
             else:
                 job.future.set_exception(translated(error) if isinstance(error, OSError) else error)
                 job.future.exception()
+
+    def _acknowledge_here(self) -> None:
+        outcomes, self._written_here = self._written_here, []
+        self._acknowledge(outcomes)
 
     def _acknowledge(self, outcomes: list[Outcome]) -> None:
         for one, error in outcomes:

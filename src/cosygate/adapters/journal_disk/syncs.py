@@ -6,6 +6,7 @@ enough acknowledges within 200 ms. Several threads: fsyncs at the same time shar
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -19,14 +20,32 @@ from cosygate.adapters.journal_disk.session import Append, Log, Outcome, Session
 
 EVERY_S = 0.12
 THREADS = 4
+TOGETHER = 24  # logs in a group, from which on the file system is synced as a whole
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything of the file system that `fd` lies on. Raises OSError, also for what could not be written
+    before (Linux 5.8)."""
+    if _LIBC.syncfs(fd):
+        raise OSError(ctypes.get_errno(), "syncfs")
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Syncs:
     """`tell` is called from a thread, once a group."""
 
-    def __init__(self, places: Places, sync: Callable[[int], None], tell: Callable[[list[Outcome]], None]) -> None:
+    def __init__(
+        self,
+        places: Places,
+        sync: Callable[[int], None],
+        sync_all: Callable[[int], None],
+        tell: Callable[[list[Outcome]], None],
+    ) -> None:
         self._places = places
         self._sync = sync
+        self._sync_all = sync_all
         self._tell = tell
         self._changed = threading.Condition()
         self._waiting: dict[Log, list[Append]] = {}
@@ -79,6 +98,7 @@ class Syncs:
                     return
             logs = list(self._group.items())
             outcomes: list[Outcome] = []
+            self._together(list(self._group))
             for done in self._pool.map(self._some, (logs[at::THREADS] for at in range(min(THREADS, len(logs))))):
                 outcomes += done
             with self._changed:
@@ -104,8 +124,23 @@ class Syncs:
                 outcomes += [(one, errors.TakenOver()) for one in appends]
         return outcomes
 
+    def _together(self, logs: list[Log]) -> None:
+        """Many logs by one call for the whole file system: a third of the time, and one wait for the interpreter
+        instead of one for each. What it cannot do is done one by one."""
+        if len(logs) < TOGETHER:
+            return
+        ends = [(log, log.end) for log in logs]
+        try:
+            self._sync_all(logs[0].fd)
+        except OSError:
+            return
+        for log, end in ends:
+            log.synced, log.named = end, True
+
     def _one(self, log: Log) -> None:
         end = log.end
+        if log.synced >= end and log.named:
+            return
         self._sync(log.fd)
         if not log.named:
             self._places.sync_folder(log.session.folder)

@@ -27,6 +27,7 @@ from cosygate.ports.live import LiveKeeping, LiveSessions
 
 _log = logger()
 _CLAIM_TRIES = 5
+_GATHER = ((32, 0.0), (96, 0.15), (10**9, 0.3))  # up to so many sessions: seconds of sound in one message
 _MOVED_MS = 500  # how long a client waits before it comes back to another gateway, or to the next life of this one
 
 
@@ -177,10 +178,16 @@ class Holding:
             self._clock,
             self._randomness,
             engine_idle_s=self._engine_idle_s,
+            gather_s=self._gather_s,
         )
         task = asyncio.create_task(self._see_through(session, listening))
         self._tasks[session.id] = task
         return listening
+
+    def _gather_s(self) -> float:
+        """With few sessions every frame goes to its engine at once. With many, two or three go together: a message
+        costs both ends the same, whatever is in it."""
+        return next(seconds for sessions, seconds in _GATHER if len(self._held) <= sessions)
 
     async def _see_through(self, session: Session, listening: Listening) -> None:
         """From the first word to the task; ends when the session is finished, or somebody else's."""

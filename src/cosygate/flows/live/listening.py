@@ -7,7 +7,7 @@ restart point again, at most twice as fast as it was spoken, and says the same w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from cosygate import errors
@@ -50,13 +50,16 @@ class Listening:
         randomness: Randomness,
         *,
         engine_idle_s: float,
+        gather_s: Callable[[], float],
     ) -> None:
+        """`gather_s`: how much sound, in seconds, is sent to the engine at once, at this moment."""
         self._session = session
         self._engines = engines
         self._decoder = decoder
         self._clock = clock
         self._randomness = randomness
         self._idle_s = engine_idle_s
+        self._gather_s = gather_s
         self._backoff = Backoff(first_s=0.1, longest_s=3.0)
         self.accepted = asyncio.Event()  # an engine has taken the session once
         self._reached = 0  # sample up to which the present call was fed
@@ -186,9 +189,11 @@ class Listening:
                     return
                 continue
             end = timeline.received if stop is None else min(timeline.received, stop[0])
-            if at >= end:
-                if timeline.ended is not None and at >= timeline.ended:
-                    return
+            if at >= end and timeline.ended is not None and at >= timeline.ended:
+                return
+            wanted = at + max(1, int(self._gather_s() * rate))
+            if end < wanted and (stop is None or end < stop[0]) and timeline.ended is None:
+                session.wake_at = wanted
                 session.arrived.clear()
                 await session.arrived.wait()
                 continue

@@ -32,6 +32,7 @@ _log = logger()
 _UNWRITTEN_BYTES = 256 * 1024  # of a session that wait for the journal; then its connection is not read
 _BACKLOG_S = 60.0  # of audio that the engine may be behind; then the connection is not read
 _BACKLOG_BYTES = 1024 * 1024  # the same, of compressed audio
+_SIGN_OF_LIFE_S = 2.0
 _ARRIVALS_S = 0.2  # how finely the time of arrival is remembered
 
 
@@ -68,6 +69,7 @@ class Session:
         self.lost_because: errors.CosyGateError | None = None
         self.gone = asyncio.Event()  # lost or finished
         self.arrived = asyncio.Event()  # something for listening to look at
+        self.wake_at = 0  # index at which new sound is worth a look
         self._room = asyncio.Event()
         self._clock = clock
         self._longest = longest
@@ -109,7 +111,8 @@ class Session:
         written.add_done_callback(functools.partial(self._written, timeline.received))
         self._remember_arrival()
         self.sound.tail.push(start, audio)
-        self.arrived.set()
+        if timeline.received >= self.wake_at:
+            self.arrived.set()
 
     def has_room(self) -> bool:
         behind = self.timeline.received - self.fed
@@ -120,7 +123,11 @@ class Session:
         """Returns when more audio may come; whoever waits here does not read its connection."""
         while not self.has_room() and not self.gone.is_set():
             self._room.clear()
-            await self._room.wait()
+            try:
+                async with asyncio.timeout(_SIGN_OF_LIFE_S):
+                    await self._room.wait()
+            except TimeoutError:
+                self._tell_ack()  # its pings are not read meanwhile, and it would take us for dead
 
     def took(self, fed: int) -> None:
         """Listening has taken the sound up to the index `fed`."""
