@@ -1,33 +1,95 @@
-"""uvicorn's WebSocket, with bounds that it lacks: a reader that takes nothing for too long is told so (4008) and
-cut off, and so is one that never answers a close. Both would otherwise hold a socket, and what waits in it, for ever.
+"""uvicorn's WebSocket, with what a live connection needs beside.
+
+Bounds that uvicorn lacks: a reader that takes nothing for too long is told so (4008) and cut off, and so is one that
+never answers a close. Both would otherwise hold a socket, and what waits in it, for ever.
+
+And a direct way: once a connection has `divert`ed its messages, each is handed to a function the moment it is parsed,
+and `say` writes at once. The queue, the task and the dictionaries of ASGI in between cost as much as all that is done
+with a frame of sound (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.transports import BaseTransport
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from cosygate import errors
 
+EXTENSION = "cosygate.direct"  # under which the scope has the socket
 _WRITE_BUFFER = 64 * 1024  # bytes that wait in the process for one reader
 _NOT_UNDERSTOOD = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_MESSAGES_AHEAD = 4  # read, and not taken by the application yet
 _CUT_AFTER_S = 5.0  # between a close that cannot be delivered and the end of the connection
 
 
 class LiveSocket(WebSocketsSansIOProtocol):
-    """It also reads on while a few messages wait: uvicorn pauses the socket at each one, and each pause and its end are
-    a call into the kernel."""
-
     slow_s = 10.0  # how long a reader may take nothing
+    _take: Callable[[str | bytes], None] | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions: Any = self.scope["extensions"]  # ASGI knows dictionaries there alone
+            extensions[EXTENSION] = self
+
+    # --- the direct way ----------------------------------------------------------------------------------------------
+
+    def divert(self, take: Callable[[str | bytes], None]) -> None:
+        """From now on `take` gets each message as it comes, those that wait first; `receive` gets the disconnect."""
+        while not self.queue.empty():
+            message: Any = self.queue.get_nowait()
+            if message["type"] == "websocket.disconnect":
+                self.queue.put_nowait(message)
+                return
+            take(message["text"] if message.get("text") is not None else message["bytes"])
+        self._take = take
+        self.hold(False)
+
+    def hold(self, on: bool) -> None:
+        """Whether nothing more is read, so that TCP slows the sender. What was read already still comes."""
+        if on != self.read_paused and not self.transport.is_closing():
+            self.read_paused = on
+            (self.transport.pause_reading if on else self.transport.resume_reading)()
+
+    def say(self, texts: Iterable[bytes]) -> bool:
+        """Writes these messages at once; False when that cannot be: the reader is slow, or gone, which `send` tells."""
+        if not self.writable.is_set() or self.disconnected or self.close_sent:
+            return False
+        try:
+            for text in texts:
+                self.conn.send_text(text)
+        except InvalidState:
+            return False
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
+
+    def send_receive_event_to_app(self) -> None:
+        if self._take is None or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        data: bytes = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.curr_msg_data_type == "bytes":
+            self._take(data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
+        self._take(text)
+
+    # --- bounds ------------------------------------------------------------------------------------------------------
 
     async def send(self, message: Any) -> None:
         if not self.writable.is_set():
@@ -46,15 +108,6 @@ class LiveSocket(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         self.close_timer = self.loop.call_later(_CUT_AFTER_S, self.transport.abort)
-
-    def send_receive_event_to_app(self) -> None:
-        waiting = self.queue.qsize()
-        paused, self.read_paused = self.read_paused, True  # so that it does not pause by itself
-        super().send_receive_event_to_app()
-        self.read_paused = paused
-        if not paused and waiting + 1 >= _MESSAGES_AHEAD and not self.close_sent:
-            self.read_paused = True
-            self.transport.pause_reading()
 
     def handle_parser_exception(self) -> None:
         """Also for a handshake that the WebSocket library does not understand (a header line beyond its 8 KiB), which

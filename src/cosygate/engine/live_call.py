@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from cosygate.engine.admission import TELL_EVERY_S, take_slot
+from cosygate.engine.admission import take_slot
 from cosygate.engine.live_cutter import LiveCutter
 from cosygate.engine.live_story import Story
 from cosygate.engine.messages import CallEnded, check_audio, invalid
@@ -27,6 +27,7 @@ from cosygate.proto import speech_engine_pb2 as pb
 
 IDLE_S = 3600.0  # a caller that sends nothing for this long loses its slot: gateways keep calls for people who mute
 TAKES_NOTHING_S = 300.0  # and so does one that takes no event
+HEARD_EVERY_S = 1.0  # while audio comes: the sign of life
 WAITING_MAX = 4  # utterances that wait to be recognised; beyond it nothing is read
 UNSENT_MAX = 64  # events
 SETTLE_S = 1.0
@@ -119,7 +120,7 @@ class LiveCall:
         self._story = story = Story(shared, cutter, self._hints, config, self._say, self._fail)
         self._say(pb.RecognizeEvent(accepted=pb.Accepted(slot_wait_ms=round(waited_s * 1000))))
         self._writer = asyncio.create_task(self._write())
-        self._ticker = self._loop.call_later(TELL_EVERY_S, self._tick)
+        self._ticker = self._loop.call_later(HEARD_EVERY_S, self._tick)
         async with asyncio.timeout(IDLE_S) as self._idle:
             try:
                 await self._audio(cutter, story)
@@ -173,8 +174,8 @@ class LiveCall:
         self._wake.set()
 
     def _tick(self) -> None:
-        """Heard, twice a second while audio comes or somebody waits: unless there is no hope (see Story.alive)."""
-        self._ticker = self._loop.call_later(TELL_EVERY_S, self._tick)
+        """Heard, once a second while audio comes or somebody waits: unless there is no hope (see Story.alive)."""
+        self._ticker = self._loop.call_later(HEARD_EVERY_S, self._tick)
         story = self._story
         if story is None or not (self._busy or self._received > self._told):
             return

@@ -96,7 +96,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The detector has taken in everything before this sample. At least twice a second while audio comes: the sign of
+    """The detector has taken in everything before this sample. At least once a second while audio comes: the sign of
     life of a live call."""
 
     sample: int

@@ -1,7 +1,7 @@
 """One live call, seen from the gateway.
 
 A task collects the audio as it comes, another sends what has come since its last message, so that a frame costs a
-message only while the engine keeps up. Sign of life: an engine tells how far it has heard twice a second while audio
+message only while the engine keeps up. Sign of life: an engine tells how far it has heard once a second while audio
 comes, and while it works on the last finals. When it owes that for longer than the idle timeout it hangs.
 """
 

@@ -27,7 +27,7 @@ from cosygate.ports.live import LiveKeeping, LiveSessions
 
 _log = logger()
 _CLAIM_TRIES = 5
-_GATHER = ((32, 0.0), (96, 0.15), (10**9, 0.3))  # up to so many sessions: seconds of sound in one message
+_GATHER = ((32, 0.0), (96, 0.15), (192, 0.3), (10**9, 0.5))  # up to so many sessions: seconds of sound in one message
 _MOVED_MS = 500  # how long a client waits before it comes back to another gateway, or to the next life of this one
 
 

@@ -22,7 +22,8 @@ from cosygate.ports.journal import Journal
 from cosygate.ports.live import LiveKeeping, LiveSessions
 
 _log = logger()
-_EVERY_S = 1.0
+_EVERY_S = 1.0  # for each session
+_TURNS = 20  # in which all of them have theirs: at once they would hold up everybody's sound
 _BEAT_S = 10.0
 _AT_ONCE = 8  # sessions whose news are being stored
 _COMPACT_BYTES = 1024 * 1024  # of audio in the journal that is stored elsewhere
@@ -55,24 +56,28 @@ class Keeper:
 
     async def run(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
         """For ever. `adopt(session_id, epoch)` takes a session that nobody holds, to finish it."""
+        turn = 0
         while True:
-            await self._clock.sleep(_EVERY_S)
+            await self._clock.sleep(_EVERY_S / _TURNS)
+            turn = (turn + 1) % _TURNS
             try:
-                await self.round(held, adopt)
+                await self.round({k: s for k, s in held.items() if int(k[-4:], 16) % _TURNS == turn}, held, adopt)
             except errors.Unavailable as error:
                 _log.warning("live.keeping_put_off", code=error.code)
             except Exception:
                 _log.exception("live.keeping_crashed")
 
-    async def round(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
-        """Raises Unavailable when the database cannot be had."""
+    async def round(
+        self, due: Mapping[str, Session], held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]
+    ) -> None:
+        """For the sessions `due`, of those `held`. Raises Unavailable when the database cannot be had."""
         now = self._clock.monotonic()
-        for session in list(held.values()):
+        for session in list(due.values()):
             if not session.gone.is_set() and not session.writer.held():
                 session.lost(errors.TakenOver())
             elif session.outlet is None and now - session.detached_at >= self._window_s:
                 session.end_here()
-        news = [self._guarded(s) for s in list(held.values()) if not s.gone.is_set() and self._has_news(s)]
+        news = [self._guarded(s) for s in due.values() if not s.gone.is_set() and self._has_news(s)]
         await asyncio.gather(*news)
         if now - self._looked_at >= self._beat_s:
             self._looked_at = now
