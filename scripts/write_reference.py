@@ -111,7 +111,8 @@ on the text. `trace_id` is also in the response's `X-Trace-Id` and in every log 
 ```
 
 *Again* says whether the same request may succeed later. The close code is that of a live connection
-([live.md](live.md)), which tells the error in a last message. What is only known there has the status that HTTP would give it.
+([live.md](live.md)), which tells the error in a last message. What is only known there has the status that HTTP would
+give it.
 A task that ends as `failed` carries a `code` of the second table in its `error`, without a status.
 """
 

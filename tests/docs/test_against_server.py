@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,24 @@ def test_the_tour_runs_and_its_answers_are_as_shown(server: Server) -> None:
 
 def test_the_python_runs(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    (example,) = blocks("python", README)
-    names = {"token": server.token("reader")}
-    exec(compile(example.replace("http://127.0.0.1:8000", server.url), "README.md", "exec"), names)
-    assert capsys.readouterr().out == "The first words of the script.\n"
+    live, upload = blocks("python", README)
+    for example in (upload, live):
+        names = {"token": server.token("reader")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # a file that an example leaves to the collector
+            exec(compile(example.replace("http://127.0.0.1:8000", server.url), "README.md", "exec"), names)
+        assert capsys.readouterr().out == "The first words of the script.\n"
+
+
+@pytest.mark.needs("bash")
+def test_live_from_the_shell_runs(server: Server) -> None:
+    (script,) = blocks("sh", README.split("## Speech as it is spoken")[1].split("\n## ")[0])
+    script = f"set -eu\nexport PATH={Path(sys.executable).parent}:$PATH URL={server.url}\n" + script
+    done = subprocess.run(
+        ["bash", "-c", script.replace(".demo/data", str(server.data_dir))],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "The first words of the script.\n"), done.stderr
 
 
 def test_the_api_page_has_every_endpoint_with_its_fields(server: Server) -> None:

@@ -160,6 +160,15 @@ def test_each_close_code_means_what_it_means(visit: Visit, server: Server, code:
     assert steps(page, *again)["state"] == ("failed" if code == 4401 else state)  # one more ticket, no more
 
 
+def test_a_takeover_may_be_by_an_attempt_of_its_own_that_got_no_answer(visit: Visit, server: Server) -> None:
+    page = visit(server, None, path="/docs")
+    ready = {"type": "ready", "session": "s", "resume_token": "t", "offset": 0, "window_s": 60}
+    resumed = [["wait", 6_000], ["step"], ["open"], ["next"]]
+    late = [["close", 1006], *resumed, ["close", 1006], *resumed, ["hear", ready], ["close", 4409]]
+    assert steps(page, *late)["state"] == "reconnecting"
+    assert steps(page, *late, *resumed, ["hear", ready], ["close", 4409])["state"] == "failed"  # once
+
+
 def test_waits_grow_and_end_with_the_window(visit: Visit, server: Server) -> None:
     page = visit(server, None, path="/docs")
     tried = [["wait", 50], ["step"], ["close", 1006], ["wait", 50], ["step"], ["wait", 50], ["step"], ["close", 1006]]

@@ -141,6 +141,21 @@ def test_a_gap_that_the_server_finds_is_worth_one_resume_until_the_session_gets_
     assert core.closed(4400).retryable
 
 
+def test_a_takeover_may_be_by_an_attempt_of_our_own_that_got_no_answer() -> None:
+    core = LiveCore(Stream(8_000))
+    core.hello()
+    ready(core)
+    assert not core.closed(4409).retryable
+    core.hello()
+    assert core.closed(1006).retryable  # no answer: the server may get to it yet
+    core.hello()
+    ready(core)
+    assert core.closed(4409).retryable
+    core.hello()
+    ready(core)
+    assert not core.closed(4409).retryable  # once
+
+
 def test_a_session_that_the_server_finished_alone_says_what_it_lacks() -> None:
     core = LiveCore(Stream(8_000))
     ready(core)

@@ -23,6 +23,7 @@ MAX_MARKS = 10_000  # finalize marks that may have to be sent again; more only i
 WEBM_BYTES_S = 64_000  # Opus' highest rate, 510 kbit/s
 DECODED_RATE = 16_000  # what the server counts in a webm stream that it has decoded
 INDEX_BYTES = 8
+_TAKEN_OVER = 4409
 _AGAIN = frozenset({1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 1014, 4008, 4408, 4503})  # closes worth a reconnect
 
 
@@ -88,6 +89,8 @@ class LiveCore:
         self._marked = 0  # how many of them this connection has seen
         self._end_sent = False
         self._error: Mapping[str, Any] | None = None  # the server's `error` on this connection
+        self._asked = False  # this connection said resume
+        self._late = False  # a resume of ours got no answer: the server may get to it when we are connected anew
         self._gap_forgiven = -1  # `progress` when the server last missed audio
 
     # --- what the user does
@@ -122,6 +125,7 @@ class LiveCore:
         """The first message of a connection."""
         if self.session is None:
             return self.stream.start()
+        self._asked = True
         last = len(self.finals) - 1 if self.finals else None
         mine = {"session": self.session, "resume_token": self.resume_token, "last_final": last}
         return _message("resume", **mine, interim=self.stream.interim)
@@ -132,8 +136,7 @@ class LiveCore:
         return self.connected and self._next < self.ring.end and not self._end_sent
 
     @property
-    def unanswered(self) -> bool:
-        """Audio was sent that the server has not acknowledged."""
+    def unanswered(self) -> bool:  # audio was sent that the server has not acknowledged
         return self.connected and self.acked < self._next
 
     def next_message(self, *, flush: bool) -> tuple[str | bytes | None, LiveEvent | None]:
@@ -254,8 +257,13 @@ class LiveCore:
         """Forgets the connection, which ended with that close code (1006: it was cut), and says what that means:
         `retryable` is whether another one may do better."""
         error, self._error = self._error, None
-        self.connected = False
+        unanswered, self.connected = self._asked and not self.connected, False
+        self._asked = False
         again = code in _AGAIN
+        if code == _TAKEN_OVER and self._late:
+            again, self._late = True, False  # perhaps by an attempt of our own that the server got to late
+        elif unanswered and again:
+            self._late = True
         if error is not None and error.get("code") == "gap" and self._gap_forgiven != self.progress:
             # The server lacks something that we thought it had: its `ready` says from where on, once.
             self._gap_forgiven = self.progress

@@ -51,6 +51,7 @@ export class LiveSession {
   #patience = ANSWER_MS;
   #probe = false;
   #error = null; // the server's last `error`, for the close that follows
+  #late = false; // a resume of ours got no answer: the server may get to it when we are connected anew
   #mended = new Set(); // fatal codes that have had their one second chance
 
   /** `start`: members of the first message. `adopt` {session, resume_token}: continue that one instead. */
@@ -224,6 +225,7 @@ export class LiveSession {
   /** The connection has ended, or never came to be; `problem` says why if it is known (a ticket was refused). */
   closed(code, now, problem = null) {
     if (this.over || this.#link === "down") return;
+    if (this.#link === "greeting" && this.#greeted && !(code in FATAL)) this.#late = true;
     this.#link = "down";
     this.#askedAt = null;
     this.#patience = ANSWER_MS;
@@ -241,8 +243,13 @@ export class LiveSession {
     this.#expired(now);
   }
 
-  /** A gap that should not be is mended by asking where to go on; a ticket may have aged on its way. Once each. */
+  /** A gap that should not be is mended by asking where to go on; a ticket may have aged on its way. Once each. And
+      who took us over may be ourselves. */
   #mendable(code) {
+    if (code === 4409 && this.#late) { // taken over by an attempt of our own that the server got to late, it may be
+      this.#late = false;
+      return true;
+    }
     const may = code === 4401 || (code === 4400 && this.#error?.code === "gap" && this.id);
     if (!may || this.#mended.has(code)) return false;
     this.#mended.add(code);
