@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Tests wait for servers most of the time. A file's tests share one, so they stay together.
+PARALLEL ?= -n 3 --dist loadfile
 
 .PHONY: help setup demo test check bench bench-live proto samples lock clean
 
@@ -27,7 +29,7 @@ demo: setup
 
 test: setup
 	@sh scripts/test-services.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ class House:
     transcribe: Transcribe
     engines: EngineRoom
     housekeeping: Housekeeping
+    live_keeper: Keeper
     reaper: Reaper
     readiness: Readiness
     leases: Leases
@@ -143,6 +144,8 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
                 durability=settings.durability,
                 max_bytes=settings.store_max_bytes,
                 min_free_bytes=settings.store_min_free_bytes,
+                # Each session is slowed long before it has so much waiting (flows/live/session.py).
+                waiting_bytes=max(64 << 20, settings.live_sessions * (400 << 10)),
                 clock=clock,
             )
         )
@@ -251,6 +254,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
             transcribe=transcribe,
             engines=engines,
             housekeeping=housekeeping,
+            live_keeper=keeper,
             reaper=Reaper(records.leases, clock, settings.lease_expire_s),
             readiness=readiness,
             leases=records.leases,

@@ -55,6 +55,7 @@ class Runner:
             # Beside everything else: with many open uploads it takes long, and none of them waits for it.
             *([asyncio.create_task(self._guarded(keep.reconcile))] if first else []),
             *([asyncio.create_task(self._every(_SWEEP_EVERY_S, keep.sweep_orphans))] if first else []),
+            *([asyncio.create_task(self._every(_SWEEP_EVERY_S, self._house.live_keeper.sweep))] if first else []),
             asyncio.create_task(self._dispatch()),
             asyncio.create_task(self._every(_RELAY_EVERY_S, self._relay)),
             asyncio.create_task(self._every(self._house.reaper_every_s, self._house.reaper.round)),

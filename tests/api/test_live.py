@@ -8,7 +8,6 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -33,6 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"live_sessions_each": 6, "live_idle_s": 2.0, "live_window_s": 60, "live_origins": "https://a.example"}
     with Server(folder, recogniser="scripted", script=script, durability="process", **settings) as running:
         yield running
+    assert [line for line in running.log().splitlines() if "Traceback" in line or "crashed" in line] == []
 
 
 class Line:
@@ -94,13 +94,19 @@ def send(line: Line, recording: LiveRecording, start: int = 0, end: int | None =
         line.frame(a, recording.bytes_of(a, b))
 
 
-def refused(server: Server, *messages: dict[str, Any] | bytes | str, **options: Any) -> tuple[int, str]:
+def rejection(server: Server, *messages: dict[str, Any] | bytes | str, **options: Any) -> tuple[int, dict[str, Any]]:
+    """The close code, and the whole error."""
     with Line(server, **options) as line:
         for message in messages:
             line.ws.send(message if isinstance(message, bytes | str) else json.dumps(message))
         code, error = line.end()
     assert error is not None and set(error) >= {"type", "code", "detail"}
     assert "Traceback" not in json.dumps(error)
+    return code, error
+
+
+def refused(server: Server, *messages: dict[str, Any] | bytes | str, **options: Any) -> tuple[int, str]:
+    code, error = rejection(server, *messages, **options)
     return code, error["code"]
 
 
@@ -205,12 +211,20 @@ def test_a_gap_is_told_and_the_sound_is_silent_there(server: Server) -> None:
     with Line(server) as line:
         ready = line.say(START).hear("ready")
         send(line, recording, 0, 8000)
-        line.say({"type": "gap", "from": 8000, "to": 20_000})
-        with server.http("alice") as http, http.stream("GET", f"/v1/live/{ready['session']}/events") as told:
-            assert told.status_code == 200
-            line.frame(20_000, recording.bytes_of(20_000, 24_000))
-            line.say({"type": "end", "samples": 24_000})
+        line.say({"type": "finalize"})
+        with server.http("alice") as http, http.stream("GET", f"/v1/live/{ready['session']}/events") as watched:
+            assert watched.status_code == 200
+            told = []
+            for event in events_of(watched):
+                told.append(event)
+                if event[0] == "final" and event[1]["id"] == 0:  # the watcher is there: gaps are of the moment
+                    line.say({"type": "gap", "from": 8000, "to": 20_000})
+                if event[0] == "gap":
+                    line.frame(20_000, recording.bytes_of(20_000, 24_000))
+                    line.say({"type": "end", "samples": 24_000})
             done = line.hear("done")
+    assert [data for kind, data, _ in told if kind == "gap"] == [{"from": 8000, "to": 20_000}]
+    assert [kind for kind, _, _ in told if kind in ("final", "done")] == ["final", "final", "done"]
     assert [(f["start_sample"], f["end_sample"]) for f in line.finals] == [(0, 8000), (20_000, 24_000)]
     with server.http("alice") as http:
         sound = http.get(f"/v1/task/{done['task_id']}/audio").content[44:]
@@ -341,6 +355,18 @@ def test_a_ticket_that_is_none(server: Server, spoil: str) -> None:
     assert refused(server, headers={}, subprotocols=["cosygate.v1", f"ticket.{other}"]) == (4401, "token_invalid")
 
 
+def test_a_ticket_for_something_else_is_none(server: Server) -> None:
+    """Really issued, still good for what they are for, and no way in."""
+    finals, done = finished(server, speech(1.0, seed=12))
+    assert finals
+    with server.http("alice") as http:
+        share = http.post(f"/v1/live/{done['task_id']}/shares").json()["ticket"]
+        answer = http.post(f"/v1/task/{done['task_id']}/audio-cookie")
+        audio = next(iter(answer.cookies.values()))
+    for ticket in (share, audio):
+        assert refused(server, headers={}, subprotocols=["cosygate.v1", f"ticket.{ticket}"]) == (4401, "token_invalid")
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "https://a.example.evil.example", "", "file://"]
 )
@@ -361,21 +387,27 @@ def test_somebody_elses_session_does_not_exist(server: Server) -> None:
         wrong_token = resume(ready) | {"resume_token": "A" * 32}
         never_was = resume(ready) | {"session": "0" * 32}
         answers = [
-            refused(server, resume(ready), sub="mallory"),
-            refused(server, wrong_token),
-            refused(server, never_was),
-            refused(
+            rejection(server, resume(ready), sub="mallory"),
+            rejection(server, wrong_token),
+            rejection(server, never_was),
+            rejection(server, never_was, sub="mallory"),
+            rejection(
                 server, resume(ready), headers={"Authorization": f"Bearer {server.token('alice', tenant='other')}"}
             ),
         ]
-        assert answers == [(4404, "session_not_found")] * 4
-        with server.http("mallory") as http:
-            for answer in (
-                http.get(f"/v1/live/{ready['session']}/events"),
-                http.post(f"/v1/live/{ready['session']}/shares"),
-                http.get(f"/v1/live/{'0' * 32}/events"),
-            ):
-                assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
+        assert answers == answers[:1] * 5
+        assert (answers[0][0], answers[0][1]["code"]) == (4404, "session_not_found")
+        problems = []
+        with server.http("mallory") as http, server.http("alice", tenant="other") as foreign:
+            for caller in (http, foreign):
+                for session in (ready["session"], "0" * 32):
+                    for answer in (
+                        caller.get(f"/v1/live/{session}/events"),
+                        caller.post(f"/v1/live/{session}/shares"),
+                    ):
+                        assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
+                        problems.append({k: v for k, v in answer.json().items() if k != "trace_id"})
+        assert problems == problems[:1] * 8
         line.frame(0, bytes(3200))  # and it goes on
         line.say({"type": "end", "samples": 1600}).hear("done")
 
@@ -536,20 +568,64 @@ def test_a_last_event_id_that_is_none(server: Server, last: str) -> None:
 
 def test_nothing_of_a_session_is_in_the_log(server: Server) -> None:
     recording = speech(2.0, seed=77)
-    ticket = ticket_of(server)
+    ticket, bearer = ticket_of(server), server.token("alice")
     with Line(server, headers={}, subprotocols=["cosygate.v1", f"ticket.{ticket}"]) as line:
         ready = line.say(START).hear("ready")
         send(line, recording)
         line.say({"type": "end", "samples": recording.samples}).hear("done")
-    log = wait_for(lambda: t if "live.finished" in (t := server.log()) else None, "the log line")
-    for secret in (ticket, ready["resume_token"], *(f["text"] for f in line.finals)):
+    own = {"Authorization": f"Bearer {bearer}"}
+    share = httpx2.post(f"{server.url}/v1/live/{ready['session']}/shares", headers=own).json()["ticket"]
+    watched = httpx2.get(
+        f"{server.url}/v1/live/{ready['session']}/events", headers={"Authorization": f"Bearer {share}"}, timeout=15
+    )
+    assert watched.status_code == 200
+    with Line(server, headers=own) as again:
+        again.say(resume(ready)).hear("done")
+    assert refused(server, headers={"Authorization": f"Bearer {share}"}) == (4401, "token_invalid")
+    with Line(server, headers=own) as line_of_error:  # an error may be told, but not with what came
+        line_of_error.say(resume(ready) | {"session": "0" * 32})
+        assert line_of_error.end()[0] == 4404
+    log = wait_for(
+        lambda: t if ready["session"] in (t := server.log()) and "live.finished" in t else None, "the log line"
+    )
+    assert len(line.finals) == 2
+    tokens = [ticket, share, bearer, ready["resume_token"]]
+    parts = [part for token in tokens for part in token.split(".") if len(part) > 40]  # bodies and signatures
+    head = bearer.split(".")[0]  # of every JWT, and no secret
+    for secret in (*tokens, *(f["text"] for f in line.finals), *(p for p in parts if p != head)):
         assert secret not in log
     assert "Traceback" not in log
 
 
+def metric(server: Server, name: str) -> float:
+    """0 where it has not been counted yet."""
+    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+
 def test_metrics_count_it(server: Server) -> None:
-    finished(server, speech(1.0, seed=5))
-    text = httpx2.get(f"{server.url}/metrics").text
-    assert "cv_live_sessions" in text and "cv_live_latency_seconds_count" in text
-    assert 'cv_audio_seconds_total{door="live"}' in text
-    assert 'cv_rejected_total{reason="gap"}' in text or Path(server.log_path).exists()
+    names = (
+        "cv_live_latency_seconds_count",
+        'cv_audio_seconds_total{door="live"}',
+        'cv_rejected_total{reason="gap"}',
+        'cv_task_total{state="succeeded"}',
+    )
+    open_before = metric(server, "cv_live_sessions")  # of tests before that left theirs to the window
+    before = [metric(server, name) for name in names]
+    with Line(server, sub="counted") as line:
+        ready = line.say(START).hear("ready")
+        line.frame(1600, bytes(3200))
+        assert line.end()[0] == 4400
+    assert metric(server, "cv_live_sessions") == open_before + 1
+    recording = speech(2.5, seed=5)
+    with Line(server, sub="counted") as line:
+        line.say(resume(ready)).hear("ready")
+        for second in range(3):  # the time of arrival is remembered now and then: five times a second
+            send(line, recording, second * RATE, (second + 1) * RATE)
+            if second == 2:
+                line.say({"type": "end", "samples": recording.samples})
+            line.hear("final")
+            time.sleep(0.25)
+        line.hear("done")
+    wait_for(lambda: metric(server, "cv_live_sessions") == open_before, "the session to be let go")
+    assert [metric(server, n) - b for n, b in zip(names, before, strict=True)] == [3, pytest.approx(2.5), 1, 1]

@@ -128,7 +128,7 @@ async def test_it_says_how_far_it_has_heard_while_audio_comes_and_after(engine: 
     heard = [(time.monotonic() - started, e.sample) async for e in events if isinstance(e, Heard)]
     assert heard[-1][1] == 25_600
     assert heard[-1][0] < 2.4, "what was taken in is told before more comes"
-    assert all(b[0] - a[0] < 1.0 for a, b in itertools.pairwise(heard))
+    assert all(b[0] - a[0] < 1.5 for a, b in itertools.pairwise(heard))
 
 
 # --- restart points: the core promise ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -29,8 +29,8 @@ class Child:
     async def takes(self, count: int) -> None:
         def read() -> None:
             taken = 0
-            while taken < count:
-                taken += len(os.read(self.stdin, PIPE_BYTES))
+            while taken < count and (data := os.read(self.stdin, PIPE_BYTES)):
+                taken += len(data)
 
         await asyncio.to_thread(read)
 
@@ -129,8 +129,12 @@ async def test_a_child_that_swallows_everything_is_dead() -> None:
         await c.takes(MAX_SILENT_BYTES)
         await asyncio.sleep(2.5 * IDLE_S)
         assert not waits.done()
-        c.feed.say(bytes(3 * PIPE_BYTES))
-        await c.takes(3 * PIPE_BYTES)
+        c.feed.say(bytes(8 * PIPE_BYTES))
+        os.set_blocking(c.stdin, False)
+        while not waits.done():  # as far as it gets: it is dead on the way
+            with suppress(BlockingIOError):
+                os.read(c.stdin, PIPE_BYTES)
+            await asyncio.sleep(0.001)
         with pytest.raises(errors.DecoderDied):
             await waits
 

@@ -51,17 +51,22 @@ def test_an_end_elsewhere_than_where_the_audio_ends_is_refused(samples: int) -> 
 
 def test_finalize_marks_once() -> None:
     timeline = Timeline(received=100)
-    assert timeline.finalize(None) == 100
+    assert timeline.finalize(None, 100) == 100
     timeline.apply({"type": "finalize", "samples": 100})
-    assert timeline.finalize(None) is None
-    assert timeline.finalize(100) is None
+    assert timeline.finalize(None, 100) is None
+    assert timeline.finalize(100, 100) is None
     timeline.received = 200
-    assert timeline.finalize(150) == 200, "late: what has arrived is marked"
+    assert timeline.finalize(150, 120) == 150, "nobody has heard beyond it"
+    timeline.apply({"type": "finalize", "samples": 150})
+    timeline.apply({"type": "finalize", "samples": 120})
+    assert timeline.marks == [100, 120, 150]
+    assert timeline.finalize(160, 170) == 200, "late: what has arrived is marked"
     timeline.decide(200)
     assert timeline.marks == []
-    assert timeline.finalize(100) is None
+    assert timeline.finalize(100, 200) is None
+    assert timeline.finalize(None, 200) is None
     with pytest.raises(errors.LiveGap):
-        timeline.finalize(201)
+        timeline.finalize(201, 200)
 
 
 def test_a_gap_moves_what_is_expected() -> None:
@@ -148,7 +153,7 @@ def step(timeline: Timeline, kind: str, amount: int) -> dict[str, Any] | None:
             timeline.received += amount
         return None
     if kind == "finalize":
-        mark = timeline.finalize(None)
+        mark = timeline.finalize(None, timeline.received)
         return None if mark is None else {"type": "finalize", "samples": mark}
     if kind == "gap" and timeline.ended is None:
         gap = timeline.gap(timeline.received, timeline.received + amount, 1000)

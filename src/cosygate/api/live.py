@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
@@ -56,7 +55,7 @@ class LiveDoor:
     async def identify(self, scope: Scope) -> Principal:
         """Raises OriginForbidden, Unauthenticated, TokenInvalid, TokenExpired, Forbidden."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        self._check_origin(headers, scope["scheme"])
+        self._check_origin(headers)
         kind, _, credential = headers.get(b"authorization", "").partition(" ")
         if kind.lower() == "bearer" and credential.strip():
             return require(await self.callers.identify(credential.strip()), Right.LIVE)
@@ -68,14 +67,14 @@ class LiveDoor:
             raise errors.TokenInvalid("the ticket was used already")
         return require(told.holder, Right.LIVE)
 
-    def _check_origin(self, headers: dict[bytes, str], scheme: str) -> None:
+    def _check_origin(self, headers: dict[bytes, str]) -> None:
         """Browsers say where a page comes from; other clients say nothing, and need a token anyway."""
         origin = headers.get(b"origin")
         if origin is None or origin in self.origins:
             return
-        own = f"{'https' if scheme == 'wss' else 'http'}://{headers.get(b'host', '')}"
-        # Behind a proxy that ends TLS the scheme we see is not the page's: the host has to be ours all the same.
-        if origin != own and urlsplit(origin).netloc.lower() != headers.get(b"host", "").lower():
+        # Behind a proxy that ends TLS the scheme we see is not the page's, so both are ours.
+        host = headers.get(b"host", "").lower()
+        if not host or origin.lower() not in (f"http://{host}", f"https://{host}"):
             raise errors.OriginForbidden()
 
 

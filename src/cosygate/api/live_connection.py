@@ -124,7 +124,12 @@ class Connection:
 
     async def _write(self, joined: Joined) -> None:
         """Raises Left."""
-        await self._tell([joined.ready])
+        try:
+            await self._tell([joined.ready])
+        except Left:
+            if joined.new and joined.session is not None:
+                await self._live.forget(joined.session)
+            raise
         async for final in joined.finals:
             await self._tell([final])
         while messages := await joined.outlet.next():
@@ -156,7 +161,7 @@ class Connection:
                 message = self._ahead.result()
                 self._ahead = None
                 take(message["text"] if message.get("text") is not None else message["bytes"])
-            self._socket.divert(take)
+            self._socket.divert(take, lambda: self._waiting is not None)
             if self._ahead is not None:
                 await self._ahead
             while True:

@@ -30,6 +30,7 @@ _CUT_AFTER_S = 5.0  # between a close that cannot be delivered and the end of th
 class LiveSocket(WebSocketsSansIOProtocol):
     slow_s = 10.0  # how long a reader may take nothing
     _take: Callable[[str | bytes], None] | None = None
+    _cut: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -43,8 +44,9 @@ class LiveSocket(WebSocketsSansIOProtocol):
 
     # --- the direct way ----------------------------------------------------------------------------------------------
 
-    def divert(self, take: Callable[[str | bytes], None]) -> None:
-        """From now on `take` gets each message as it comes, those that wait first; `receive` gets the disconnect."""
+    def divert(self, take: Callable[[str | bytes], None], crowded: Callable[[], bool]) -> None:
+        """From now on `take` gets each message as it comes, those that wait first; `receive` gets the disconnect.
+        Nothing more is read when it is `crowded` then."""
         while not self.queue.empty():
             message: Any = self.queue.get_nowait()
             if message["type"] == "websocket.disconnect":
@@ -52,7 +54,7 @@ class LiveSocket(WebSocketsSansIOProtocol):
                 return
             take(message["text"] if message.get("text") is not None else message["bytes"])
         self._take = take
-        self.hold(False)
+        self.hold(crowded())
 
     def hold(self, on: bool) -> None:
         """Whether nothing more is read, so that TCP slows the sender. What was read already still comes."""
@@ -91,7 +93,30 @@ class LiveSocket(WebSocketsSansIOProtocol):
 
     # --- bounds ------------------------------------------------------------------------------------------------------
 
+    def handle_ping(self) -> None:
+        """A reader that takes no answers gets none: they would pile up, and that before anybody has shown a token."""
+        if self.writable.is_set() and not self.close_sent:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the answer, unsent
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        super().connection_lost(exc)
+
+    def _ends(self) -> None:
+        """The connection is being closed. It is cut when what waits for its reader cannot be delivered."""
+        if self._cut is None:
+            self._cut = self.loop.call_later(self.close_timeout + _CUT_AFTER_S, self.transport.abort)
+
+    def handle_close(self, event: Any) -> None:
+        self._ends()
+        super().handle_close(event)
+
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            self._ends()
         if not self.writable.is_set():
             try:
                 async with asyncio.timeout(self.slow_s):
@@ -112,6 +137,7 @@ class LiveSocket(WebSocketsSansIOProtocol):
     def handle_parser_exception(self) -> None:
         """Also for a handshake that the WebSocket library does not understand (a header line beyond its 8 KiB), which
         uvicorn would leave without any answer."""
+        self._ends()
         if self.handshake_initiated:
             super().handle_parser_exception()
             return

@@ -37,7 +37,7 @@ class NotFound(CosyGateError):
 
 
 class Conflict(CosyGateError):
-    code, title, status, close_code = "conflict", "The request contradicts what is stored", 409, 4409
+    code, title, status, close_code = "conflict", "The request contradicts what is stored", 409, 4400
 
 
 class TooLarge(CosyGateError):

@@ -34,7 +34,7 @@ class SessionNotFound(NotFound):
 
 
 class TakenOver(Conflict):
-    code, title = "taken_over", "Another connection continues this live session"
+    code, title, close_code = "taken_over", "Another connection continues this live session", 4409
 
 
 class LiveTooLong(TooLarge):

@@ -154,6 +154,7 @@ def _end(data: Mapping[str, Any]) -> End:
 
 
 def _ping(data: Mapping[str, Any]) -> Ping:
+    _only(data)
     return Ping()
 
 

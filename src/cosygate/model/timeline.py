@@ -10,11 +10,15 @@ state: `apply` takes the events in their order, `snapshot` is what a compaction 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cosygate import errors
+
+MARKS_MAX = 1000  # that are not decided yet
+GAPS_MAX = 100
 
 
 @dataclass(slots=True)
@@ -29,12 +33,15 @@ class Timeline:
     marks: list[int] = field(default_factory=list)  # of finalize, beyond `restart`, rising
     gaps: list[tuple[int, int]] = field(default_factory=list)  # [from, to), ending beyond `restart`, rising
     ended: int | None = None  # how many there are in all, once that is known
+    closed: bool = False  # the server ended it: what its client still says comes too late, and is no fault
 
     # --- what the client says ----------------------------------------------------------------------------------------
 
     def frame(self, index: int, count: int) -> int:
         """How many of a frame's first samples are known already (all: `count`). Raises LiveGap when some are missing
         before it, LiveProtocol after the end."""
+        if self.closed:
+            return count
         if index > self.received:
             raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
         new = index + count - self.received
@@ -44,23 +51,30 @@ class Timeline:
             raise errors.LiveProtocol("there is audio after the end")
         return count - new
 
-    def finalize(self, at: int | None) -> int | None:
-        """Where the mark belongs; None when it is there already, or decided long since. One that comes late (the audio
-        behind it has arrived) marks what has arrived. Raises LiveGap when the audio before it has not."""
-        if at is not None:
-            if at > self.received:
-                raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
-            if at <= self.restart or at in self.marks:
-                return None
-        return None if self.received <= self.restart or self.received in self.marks else self.received
+    def finalize(self, at: int | None, fed: int) -> int | None:
+        """Where the mark belongs; None when it is there already, or decided long since. One that comes late (the engine
+        has been `fed` the sound behind it) marks what has arrived. Raises LiveGap when the audio before it has not."""
+        at = self.received if at is None else at
+        if self.closed:
+            return None
+        if at > self.received:
+            raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
+        if at <= self.restart or at in self.marks:
+            return None
+        if len(self.marks) >= MARKS_MAX:
+            raise errors.LiveProtocol("too many ends of utterances wait for the engine")
+        at = at if at >= fed else self.received
+        return None if at in self.marks else at
 
     def gap(self, start: int, end: int, longest: int) -> tuple[int, int] | None:
         """The part of a told gap that is not known already. Raises LiveGap when it begins later than what has arrived,
         LiveProtocol when it is longer than `longest`, or after the end."""
+        if self.closed or end <= self.received:
+            return None
         if start > self.received:
             raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
-        if end <= self.received:
-            return None
+        if len(self.gaps) >= GAPS_MAX:
+            raise errors.LiveProtocol("too many gaps wait for the engine")
         if self.ended is not None:
             raise errors.LiveProtocol("there is audio after the end")
         if end - self.received > longest:
@@ -69,7 +83,7 @@ class Timeline:
 
     def end(self, samples: int) -> bool:
         """Whether the end is news. Raises LiveGap when audio before it has not arrived, LiveProtocol when more has."""
-        if self.ended == samples:
+        if self.ended == samples or self.closed:
             return False
         if samples > self.received:
             raise errors.LiveGap(f"audio from {self.received} on is missing", expected=self.received)
@@ -95,12 +109,13 @@ class Timeline:
             case "decided":
                 self.decide(event["sample"])
             case "finalize":
-                self.marks.append(event["samples"])
+                insort(self.marks, event["samples"])
             case "gap":
                 self.gaps.append((event["from"], event["to"]))
                 self.received = max(self.received, event["to"])
             case "end":
                 self.ended = event["samples"]
+                self.closed = bool(event.get("closed"))
 
     def decide(self, sample: int) -> None:
         """A restart point. Never goes back."""
@@ -135,6 +150,7 @@ class Timeline:
             "gaps": [list(g) for g in self.gaps],
             "ended": self.ended,
             "received": self.received,
+            "closed": self.closed,
         }
 
     @classmethod
@@ -147,4 +163,5 @@ class Timeline:
             marks=list(snapshot["marks"]),
             gaps=[(g[0], g[1]) for g in snapshot["gaps"]],
             ended=snapshot["ended"],
+            closed=snapshot["closed"],
         )

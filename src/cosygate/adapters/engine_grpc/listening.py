@@ -54,6 +54,7 @@ class Listening:
         self._wake = asyncio.Event()  # something waits, or it ended
         self._room = asyncio.Event()
         self._sent = config.first_sample  # samples
+        self._heard = config.first_sample  # as the engine last said
         self._end_sent = False
         self._owed_since: float | None = self._loop.time()  # since when the engine has owed a sign of life
         self._timer = self._loop.call_later(idle_timeout_s, self._check)
@@ -160,7 +161,8 @@ class Listening:
 
     def _lives(self, heard: int) -> None:
         """Something came. The engine owes more when it has not heard all that was sent, and until it is done."""
-        more = self._end_sent or not self._exchange.accepted or heard < self._sent
+        self._heard = max(self._heard, heard)
+        more = self._end_sent or not self._exchange.accepted or self._heard < self._sent
         self._owed_since = self._loop.time() if more else None
 
     def _check(self) -> None:

@@ -135,7 +135,7 @@ class Disk:
         if spent > _SLOW_S:
             self._slow_until = began + _THREAD_FOR_S
         one.writer.unwritten -= 1
-        if self._syncs is None or outcome[1] is not None or one.passing or not one.frames:
+        if self._syncs is None or outcome[1] is not None or one.passing:
             if not self._written_here:  # told in the loop's next turn: whoever appends and waits lets others work, too
                 self.loop.call_soon(self._acknowledge_here)
             self._written_here.append(outcome)

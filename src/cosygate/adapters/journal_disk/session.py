@@ -106,6 +106,13 @@ class Session:
         except ValueError:  # closed between the two
             return False
 
+    def fence_holds(self) -> bool:
+        """As `held`, also of a session that is being closed."""
+        try:
+            return self.fence.epoch == self.epoch
+        except ValueError:
+            return False
+
     def append(self, batch: list[Append]) -> list[Outcome]:
         """Writes a batch in one call, then looks whether it counts."""
         if not self.held():

@@ -118,7 +118,7 @@ class Syncs:
             session = log.session
             if session.spoiled:
                 outcomes += [(one, errors.Unavailable("the journal could not be synced")) for one in appends]
-            elif session.held():
+            elif session.fence_holds():
                 outcomes += [(one, None) for one in appends]
             else:
                 outcomes += [(one, errors.TakenOver()) for one in appends]

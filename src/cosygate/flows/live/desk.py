@@ -47,6 +47,7 @@ class Joined:
     outlet: Outlet
     ready: dict[str, Any]
     finals: AsyncIterator[dict[str, Any]]  # those that the client has not seen, to be sent first
+    new: bool = False
 
 
 class Live:
@@ -101,7 +102,11 @@ class Live:
         )
         limits = self.limits
         await self._sessions.open(row, max_of_owner=limits.sessions_each, max_of_all=limits.sessions)
-        session = await self._holding.take(row)
+        try:
+            session = await self._holding.take(row)
+        except BaseException:
+            await self._keeping.discard(row.id, row.epoch)  # or it would count among its owner's for the whole window
+            raise
         outlet = Outlet(interim=start.interim)
         session.attach(outlet)
         listening = self._holding.run(session)
@@ -111,11 +116,13 @@ class Live:
         except TimeoutError:
             await self._holding.undo(session)
             raise errors.EngineUnavailable() from None
-        except asyncio.CancelledError:
-            session.detach(outlet)  # the client left already: the window runs
-            raise
         _log.info("live.started", session=row.id, format=row.format, rate=row.rate)
-        return Joined(session, outlet, self._ready(row, token, 0), _none())
+        return Joined(session, outlet, self._ready(row, token, 0), _none(), new=True)
+
+    async def forget(self, session: Session) -> None:
+        """A session whose client never heard of it, so nobody can come back to it."""
+        if not session.timeline.received:
+            await self._holding.undo(session)
 
     async def resume(self, caller: Principal, resume: Resume, left: Callable[[], bool]) -> Joined:
         """`left`: whether the client is gone again; then nothing is taken from whoever holds the session, who may be

@@ -32,6 +32,7 @@ from cosygate.ports.live import LiveKeeping, LiveSessions
 
 _log = logger()
 _FINALS_A_READ = 500
+_WATCHED_S = 0.5  # in which watchers take the last passing events from the journal
 _NOT_OF_A_SEGMENT = frozenset({"type", "start_sample", "end_sample"})
 
 
@@ -55,6 +56,7 @@ class Finishing:
     async def finish(self, session: Session) -> None:
         """Everything is decided. Raises TakenOver, StorageFull, Unavailable; repeating it is fine."""
         row, timeline = session.row, session.timeline
+        await session.writer.append()  # what ended it is durable: nobody can go on from before it
         await self._keeper.keep(session, all_of_it=True)
         webm = row.format is LiveFormat.WEBM_OPUS
         options = row.options
@@ -64,7 +66,7 @@ class Finishing:
             mark = replace(session.stored_mark, safe=timeline.received)
             if not await self._sessions.keep(session.id, row.epoch, [], mark):
                 raise errors.TakenOver()
-        seconds = session.decoded / PCM_RATE if webm else timeline.received / row.rate
+        seconds = max(session.decoded, timeline.last_end) / PCM_RATE if webm else timeline.received / row.rate
         transcript = await self._transcript(session, seconds)
         data = await asyncio.to_thread(transcript_bytes, transcript)
         await self._results.put(session.id, row.epoch, data)
@@ -89,6 +91,7 @@ class Finishing:
         done = {"type": "done", "task_id": session.id, "finals": timeline.finals, "samples": timeline.received}
         session.tell(done)
         session.leave(None)
+        await self._clock.sleep(_WATCHED_S)
         await session.writer.close()
         await self._journal.drop(session.id)
 

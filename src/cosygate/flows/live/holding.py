@@ -78,7 +78,8 @@ class Holding:
         if self._keeper_task is not None:
             self._keeper_task.cancel()
             await asyncio.gather(self._keeper_task, return_exceptions=True)
-        await asyncio.gather(*(self._let_go(s, grace_s) for s in list(self._held.values())))
+        while letting_go := [s for s in self._held.values() if not s.gone.is_set()]:
+            await asyncio.gather(*(self._let_go(s, grace_s) for s in letting_go))
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -90,6 +91,8 @@ class Holding:
                 await self._keeper.keep(session)
         except (errors.CosyGateError, TimeoutError) as error:
             _log.warning("live.keeping_put_off", session=session.id, code=getattr(error, "code", "timeout"))
+        except Exception:  # the others have to be let go all the same
+            _log.exception("live.keeping_crashed", session=session.id)
         session.lost(errors.Draining())
         await session.writer.close()
 
@@ -222,10 +225,15 @@ class Holding:
                     session.outlet.close(error)
 
     async def _finish(self, session: Session) -> None:
+        """As a task; one in which nothing was ever said, and for which nobody came back, leaves nothing behind."""
         failures = 0
         while True:
             try:
-                await self._finishing.finish(session)
+                if session.abandoned and not session.timeline.received and not session.timeline.finals:
+                    session.lost(errors.SessionNotFound())
+                    await self._discard(session)
+                else:
+                    await self._finishing.finish(session)
                 return
             except errors.Unavailable as error:
                 if session.gone.is_set():
@@ -245,8 +253,13 @@ class Holding:
         task = self._tasks.get(session.id)
         session.lost(errors.EngineUnavailable())
         if task is not None:
+            task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        await self._discard(session)
+
+    async def _discard(self, session: Session) -> None:
         if await self._keeping.discard(session.id, session.row.epoch):
+            await session.writer.close()
             await self._journal.drop(session.id)
 
     async def _adopt(self, session_id: str, epoch: int) -> None:
@@ -259,12 +272,5 @@ class Holding:
                 return
             session = await self.take(row)
             _log.info("live.adopted", session=session_id, epoch=row.epoch)
-            if not session.timeline.received:
-                session.lost(errors.SessionNotFound())
-                self._forget(session)
-                await session.writer.close()
-                if await self._keeping.discard(session_id, row.epoch):
-                    await self._journal.drop(session_id)
-                return
-            session.end_here()
+            session.abandon()
             self.run(session)

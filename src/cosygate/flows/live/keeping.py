@@ -52,38 +52,49 @@ class Keeper:
         self._beat_s = min(_BEAT_S, window_s / 4)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
-        self._looked_at = float("-inf")
 
     async def run(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
         """For ever. `adopt(session_id, epoch)` takes a session that nobody holds, to finish it."""
+        async with asyncio.TaskGroup() as group:  # a slow disk must not keep us from showing that we live
+            group.create_task(self._every(self._beat_s, lambda: self._beat(held)))
+            group.create_task(self._every(self._beat_s, lambda: self._look_around(held, adopt)))
+            group.create_task(self._store(held))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._clock.sleep(seconds)
+            await self._safely(work())
+
+    async def _safely(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except errors.Unavailable as error:
+            _log.warning("live.keeping_put_off", code=error.code)
+        except Exception:
+            _log.exception("live.keeping_crashed")
+
+    async def _beat(self, held: Mapping[str, Session]) -> None:
+        if held:
+            await self._keeping.beat(self.holder)
+
+    async def _store(self, held: Mapping[str, Session]) -> None:
         turn = 0
         while True:
             await self._clock.sleep(_EVERY_S / _TURNS)
             turn = (turn + 1) % _TURNS
-            try:
-                await self.round({k: s for k, s in held.items() if int(k[-4:], 16) % _TURNS == turn}, held, adopt)
-            except errors.Unavailable as error:
-                _log.warning("live.keeping_put_off", code=error.code)
-            except Exception:
-                _log.exception("live.keeping_crashed")
+            due = {k: s for k, s in held.items() if int(k[-4:], 16) % _TURNS == turn}
+            await self._safely(self.round(due))
 
-    async def round(
-        self, due: Mapping[str, Session], held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]
-    ) -> None:
-        """For the sessions `due`, of those `held`. Raises Unavailable when the database cannot be had."""
+    async def round(self, due: Mapping[str, Session]) -> None:
+        """Stores the news of the sessions `due`, and ends those that nobody came back for."""
         now = self._clock.monotonic()
         for session in list(due.values()):
             if not session.gone.is_set() and not session.writer.held():
                 session.lost(errors.TakenOver())
             elif session.outlet is None and now - session.detached_at >= self._window_s:
-                session.end_here()
+                session.abandon()
         news = [self._guarded(s) for s in due.values() if not s.gone.is_set() and self._has_news(s)]
         await asyncio.gather(*news)
-        if now - self._looked_at >= self._beat_s:
-            self._looked_at = now
-            if held:
-                await self._keeping.beat(self.holder)
-            await self._look_around(held, adopt)
 
     async def keep(self, session: Session, *, all_of_it: bool = False) -> None:
         """Stores a session's news. Raises TakenOver, StorageFull, Unavailable. With `all_of_it` every final is in SQL
@@ -111,8 +122,8 @@ class Keeper:
         first = self._needed(session, mark)
         if first - session.sound.first >= _COMPACT_BYTES:
             snapshot = {**timeline.snapshot(), "unsaved": list(session.unsaved)}
+            session.sound.first = first  # what lies before is in parts, whether or not the journal has it still
             await session.writer.compact(snapshot, first)
-            session.sound.first = first
 
     @staticmethod
     def _needed(session: Session, mark: SafeMark) -> int:
@@ -154,9 +165,10 @@ class Keeper:
             state = (row.holder, row.epoch, 0 if row.holder == self.holder else row.beat)
             before, since = self._seen.get(row.id, (state, now))
             seen[row.id] = (state, since if before == state else now)
-            if now - seen[row.id][1] >= self._window_s:
-                await adopt(row.id, row.epoch)
         self._seen = seen
+        for row_id, (state, since) in seen.items():
+            if now - since >= self._window_s:
+                await self._safely(adopt(row_id, state[1]))
 
     async def sweep(self) -> int:
         """Erases journals whose session is finished or gone: a crash between the two leaves them. Returns how many."""

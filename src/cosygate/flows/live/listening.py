@@ -37,6 +37,8 @@ from cosygate.ports.engine import (
 _log = logger()
 _REPLAY_SPEED = 2.0  # times real time: engines have others to listen to
 _REPLAY_START_S = 0.5  # of audio that a replay may send at once
+_DECODER_FAILURES_MAX = 3  # in a row
+_FAILURES_S = 20.0  # and for so long, at least: an engine in trouble fails everybody for a while
 _FAILURES_MAX = 10  # calls in a row that died at one restart point: what comes after it is what kills them
 
 
@@ -68,7 +70,7 @@ class Listening:
     async def run(self) -> None:
         """Returns when everything up to the end is decided. Raises EngineRefused, RecordingFailed errors of the
         decoder, TakenOver and what else the journal raises."""
-        failures, failed_at, waits = 0, -1, 0
+        failures, failed_at, waits, since = 0, -1, 0, 0.0
         while not self._over():
             at = self._session.timeline.restart
             if (behind := self._session.timeline.gap_at_restart()) is not None:
@@ -78,9 +80,13 @@ class Listening:
                 await self._call(at)
                 failures = waits = 0
             except (errors.EngineFailed, errors.DecoderDied, errors.DecoderTimeout) as error:
-                failures = failures + 1 if at == failed_at and at == self._session.timeline.restart else 1
+                if at != failed_at or at != self._session.timeline.restart:
+                    failures, since = 0, self._clock.monotonic()
+                failures += 1
                 failed_at = self._session.timeline.restart
-                if failures >= _FAILURES_MAX:
+                if not isinstance(error, errors.EngineFailed) and failures >= _DECODER_FAILURES_MAX:
+                    raise  # it is always the same bytes that are decoded
+                if failures >= _FAILURES_MAX and self._clock.monotonic() - since >= _FAILURES_S:
                     self._pass_over(error)
                     failures = 0
                 await self._pause(failures, error)
@@ -131,7 +137,7 @@ class Listening:
         )
         self._reached = restart
         if session.row.format.counts_bytes:
-            feed = decoded(session, self._decoder, skip=first)
+            feed = decoded(session, self._decoder, skip=first, reached=self._reach)
         else:
             feed = self._feed(first, restart, rate)
         outcome, began = "cancelled", self._clock.monotonic()
@@ -149,6 +155,9 @@ class Listening:
             metrics.engine_calls.labels(session.engine_name.name or "unknown", outcome).inc()
             spent = self._clock.monotonic() - began
             _log.info("engine.call", session=session.id, outcome=outcome, cost_ms=round(spent * 1000))
+
+    def _reach(self, sample: int) -> None:
+        self._reached = max(self._reached, sample)
 
     async def _take(self, event: ListenEvent, rate: int, first: int) -> None:
         session = self._session
@@ -197,9 +206,8 @@ class Listening:
                 session.arrived.clear()
                 await session.arrived.wait()
                 continue
-            data = await session.sound.read(2 * at, 2 * end)
-            if not data:  # it is on its way to the journal
-                raise RuntimeError("the journal lacks audio that was appended")
+            session.reading_to = end  # a mark that comes while we read would be read past
+            data = await session.read(2 * at, 2 * end)
             at += len(data) // 2
             self._reached = max(restart, at)
             session.took(at)

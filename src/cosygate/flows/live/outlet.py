@@ -42,6 +42,8 @@ class Outlet:
         if len(self._waiting) >= _MOST:
             self.close(errors.ReaderTooSlow())
             return
+        if message["type"] == "pong" and self._waiting and self._waiting[-1]["type"] == "pong":
+            return  # one answers many pings
         if message["type"] == "final" and self._waiting and self._waiting[-1]["type"] == "partial":
             self._waiting.pop()  # it says what the final says better
         self._waiting.append(message)

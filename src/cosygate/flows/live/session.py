@@ -30,6 +30,7 @@ from cosygate.ports.journal import Sound as SoundRecord
 
 _log = logger()
 _UNWRITTEN_BYTES = 256 * 1024  # of a session that wait for the journal; then its connection is not read
+_UNWRITTEN = 256  # frames, the same: they may be of a sample each
 _BACKLOG_S = 60.0  # of audio that the engine may be behind; then the connection is not read
 _BACKLOG_BYTES = 1024 * 1024  # the same, of compressed audio
 _SIGN_OF_LIFE_S = 2.0
@@ -58,7 +59,9 @@ class Session:
         self.options = TranscribeOptions.from_json(row.options)
         self.unit = 1 if row.format.counts_bytes else 2  # bytes stored per index
         self.told = timeline.finals  # finals that are durable, and told to whoever is connected
+        self.reading_to = 0  # index up to which listening is about to take it
         self.durable = timeline.received  # index that the journal has for sure
+        self._unwritten = 0  # frames
         self.fed = 0  # index up to which listening has taken the sound
         self.stored_mark = row.mark  # what SQL and the blob store have
         self.outlet: Outlet | None = None
@@ -66,6 +69,7 @@ class Session:
         self.engine_name = EngineName("", "", "")
         self.decoded = 0  # samples in all, of a format that counts bytes
         self.keeping = asyncio.Lock()  # marks are written one at a time
+        self.abandoned = False  # its client did not come back in time
         self.lost_because: errors.CosyGateError | None = None
         self.gone = asyncio.Event()  # lost or finished
         self.arrived = asyncio.Event()  # something for listening to look at
@@ -107,8 +111,9 @@ class Session:
             audio = audio[skip * self.unit :]
         start = timeline.received * self.unit
         timeline.received += count - skip
+        self._unwritten += 1
         written = self.writer.append(SoundRecord(start, audio))
-        written.add_done_callback(functools.partial(self._written, timeline.received))
+        written.add_done_callback(functools.partial(self._frame_written, timeline.received))
         self._remember_arrival()
         self.sound.tail.push(start, audio)
         if timeline.received >= self.wake_at:
@@ -117,6 +122,8 @@ class Session:
     def has_room(self) -> bool:
         behind = self.timeline.received - self.fed
         most = _BACKLOG_BYTES if self.row.format.counts_bytes else _BACKLOG_S * self.row.rate
+        if self._unwritten > _UNWRITTEN:
+            return False
         return behind <= most and (self.timeline.received - self.durable) * self.unit <= _UNWRITTEN_BYTES
 
     async def room(self) -> None:
@@ -129,8 +136,7 @@ class Session:
             except TimeoutError:
                 self._tell_ack()  # its pings are not read meanwhile, and it would take us for dead
 
-    def took(self, fed: int) -> None:
-        """Listening has taken the sound up to the index `fed`."""
+    def took(self, fed: int) -> None:  # by listening, up to this index
         self.fed = fed
         self._room.set()
 
@@ -139,7 +145,7 @@ class Session:
         self._check_held()
         if self.row.format.counts_bytes:
             raise errors.LiveProtocol(f"finalize is not for {self.row.format}")
-        mark = self.timeline.finalize(at)
+        mark = self.timeline.finalize(at, max(self.fed, self.reading_to))
         if mark is not None:
             self._note({"type": "finalize", "samples": mark})
 
@@ -150,6 +156,9 @@ class Session:
             raise errors.LiveProtocol(f"a gap in {self.row.format} cannot be mended")
         gap = self.timeline.gap(start, end, int(longest_s * self.row.rate))
         if gap is not None:
+            if gap[1] > self._longest:
+                self.end_here()
+                raise errors.LiveTooLong()
             # Its last sample, silent, so that the journal's sound reaches as far as the count does.
             self.writer.append(SoundRecord((gap[1] - 1) * self.unit, bytes(self.unit)))
             self._note({"type": "gap", "from": gap[0], "to": gap[1]})
@@ -161,10 +170,27 @@ class Session:
         if self.timeline.end(samples):
             self._note({"type": "end", "samples": samples})
 
+    def abandon(self) -> None:  # nobody came back for it
+        self.abandoned = True
+        self.end_here()
+
     def end_here(self) -> None:
         """Nobody sends any more: what has arrived is all."""
         if self.timeline.ended is None:
-            self._note({"type": "end", "samples": self.timeline.received})
+            self._note({"type": "end", "samples": self.timeline.received, "closed": True})
+
+    async def read(self, start: int, end: int) -> bytes:
+        """Sound, as bytes of [start, end): some of it, never none. When it cannot be read the session is lost here: a
+        new claim finds out how much of it there is. Raises what the journal and the blob store raise."""
+        try:
+            data = await self.sound.read(start, end)
+        except Exception as error:
+            self.lost(error if isinstance(error, errors.CosyGateError) else errors.Unavailable())
+            raise
+        if not data:
+            self.lost(errors.Unavailable("the journal lacks audio"))
+            raise errors.Unavailable("the journal lacks audio")
+        return data
 
     # --- from listening ----------------------------------------------------------------------------------------------
 
@@ -200,8 +226,7 @@ class Session:
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
-    def lost(self, because: errors.CosyGateError) -> None:
-        """This process holds the session no more. Idempotent."""
+    def lost(self, because: errors.CosyGateError) -> None:  # idempotent
         if self.gone.is_set():
             return
         self.lost_because = because
@@ -236,6 +261,10 @@ class Session:
         written.add_done_callback(functools.partial(self._written, self.timeline.received))
         self.arrived.set()
         return written
+
+    def _frame_written(self, received: int, written: asyncio.Future[None]) -> None:
+        self._unwritten -= 1
+        self._written(received, written)
 
     def _written(self, received: int, written: asyncio.Future[None]) -> None:
         error = None if written.cancelled() else written.exception()

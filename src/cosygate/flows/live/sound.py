@@ -79,7 +79,7 @@ class Sound:
         data = self.tail.take(start, limit)
         if data is not None:
             return data
-        if start < self.first and start < self.kept:
+        if start < self.kept:  # also when the journal was lost, and what it has of this is a hole
             return await self._stored(start, min(limit, self.kept - start))
         return await self._writer.read(start, limit)
 
@@ -117,7 +117,7 @@ class Sound:
         data = bytearray()
         while start + len(data) < end:
             at = start + len(data)
-            if at < self.first and at < self.kept:
+            if at < self.kept:
                 piece = await self._stored(at, min(end, self.kept) - at)
             else:
                 piece = await self._writer.read(at, end - at)

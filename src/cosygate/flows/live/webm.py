@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from cosygate.flows.live.session import Session
 from cosygate.model.audio import Container
@@ -11,14 +11,19 @@ from cosygate.ports.decoder import DecodeRequest, StreamDecoder
 from cosygate.ports.engine import Finalize
 
 
-async def decoded(session: Session, decoder: StreamDecoder, *, skip: int) -> AsyncIterator[bytes | Finalize]:
-    """PCM (s16le, 16 kHz) from sample `skip` on. Raises what the decoder raises."""
-    left = 2 * skip
+async def decoded(
+    session: Session, decoder: StreamDecoder, *, skip: int, reached: Callable[[int], None]
+) -> AsyncIterator[bytes | Finalize]:
+    """PCM (s16le, 16 kHz) from sample `skip` on; `reached` is told how far it has come. Raises what the decoder
+    raises."""
+    left, at = 2 * skip, 0
     async with decoder.stream(_bytes(session), DecodeRequest(Container.MATROSKA)) as decoding:
         async for pcm in decoding.pcm():
+            at += len(pcm) // 2
             if left >= len(pcm):
                 left -= len(pcm)
                 continue
+            reached(at)
             yield pcm[left:] if left else pcm
             left = 0
 
@@ -33,9 +38,7 @@ async def _bytes(session: Session) -> AsyncIterator[bytes]:
             session.arrived.clear()
             await session.arrived.wait()
             continue
-        data = await session.sound.read(at, session.timeline.received)
-        if not data:
-            raise RuntimeError("the journal lacks audio that was appended")
+        data = await session.read(at, session.timeline.received)
         at += len(data)
         session.took(at)
         yield data
