@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Tests wait for servers most of the time. A file's tests share one, so they stay together.
-PARALLEL ?= -n 3 --dist loadfile
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: help setup demo test check bench bench-live proto samples lock clean
 

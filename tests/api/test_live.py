@@ -43,7 +43,15 @@ class Line:
         url = server.url.replace("http", "ws") + "/v1/live"
         self._stack = ExitStack()
         self.ws: ClientConnection = self._stack.enter_context(
-            connect(url, additional_headers=own, compression=None, proxy=None, ping_interval=None, **options)
+            connect(
+                url,
+                additional_headers=own,
+                compression=None,
+                proxy=None,
+                ping_interval=None,
+                close_timeout=2,
+                **options,
+            )
         )
         self.finals: list[dict[str, Any]] = []
 
@@ -150,7 +158,7 @@ def test_a_session_becomes_a_task_like_any_other(server: Server) -> None:
         assert any(t["task_id"] == done["task_id"] for t in http.get("/v1/tasks").json()["tasks"])
         assert http.delete(f"/v1/task/{done['task_id']}").status_code == 204
         assert http.get(f"/v1/live/{done['task_id']}/events").status_code == 404
-    assert not list(server.data_dir.glob(f"live/**/{done['task_id']}*"))
+    wait_for(lambda: not list(server.data_dir.glob(f"live/**/{done['task_id']}*")), "the end of the journal")
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 24_000, 44_100, 48_000])

@@ -64,7 +64,12 @@ class LiveMachine(RuleBasedStateMachine):
                 stack = ExitStack()
                 url = f"ws://127.0.0.1:{self.server.port}/v1/live"
                 headers = {"Authorization": f"Bearer {self.server.token()}"}
-                options: dict[str, Any] = {"compression": None, "proxy": None, "ping_interval": None}
+                options: dict[str, Any] = {
+                    "compression": None,
+                    "proxy": None,
+                    "ping_interval": None,
+                    "close_timeout": 0.2,
+                }
                 ws = stack.enter_context(connect(url, additional_headers=headers, open_timeout=10, **options))
                 self.stack = stack
                 ws.send(json.dumps(first))
@@ -242,8 +247,15 @@ class LiveMachine(RuleBasedStateMachine):
         assert self.done["samples"] == self.samples
         headers = {"Authorization": f"Bearer {self.server.token()}"}
         url = f"{self.server.url}/v1/task/{self.done['task_id']}"
-        assert httpx2.get(f"{url}/audio", headers=headers).content[44:] == bytes(self.sound)
-        segments = httpx2.get(f"{url}/transcript", headers=headers).json()["segments"]
+
+        def ask(what: str) -> httpx2.Response | None:
+            try:
+                return httpx2.get(f"{url}/{what}", headers=headers, timeout=30)
+            except httpx2.TransportError:  # a gateway was killed just now
+                return None
+
+        assert wait_for(lambda: ask("audio"), "the sound").content[44:] == bytes(self.sound)
+        segments = wait_for(lambda: ask("transcript"), "the transcript").json()["segments"]
         assert [s["text"] for s in segments] == [f["text"] for f in told]
 
     def expected(self) -> Any:

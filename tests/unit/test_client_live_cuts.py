@@ -74,7 +74,7 @@ def test_cut_anywhere_nothing_is_missing_and_nothing_comes_twice(peer: LivePeer,
     assert [event for event in iterated if isinstance(event, Final)] == list(live.finals)
     lost = sum(isinstance(event, Disconnected) for event in told)
     assert lost == sum(isinstance(event, Reconnected) for event in told)
-    assert len(proxy.links()) > 3
+    assert len(proxy.links()) >= 3
 
 
 @pytest.mark.parametrize(

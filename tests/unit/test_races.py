@@ -260,6 +260,7 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
     whole = SimpleNamespace(
         leases=records.leases, outbox=records.outbox, queue=house.queue, transcribe=house.transcribe, clock=clock,
         randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock), housekeeping=housekeeping(house),
+        live_keeper=SimpleNamespace(sweep=housekeeping(house).sweep_orphans),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip
     runner = Runner(cast("Any", whole), index=0, jobs=1)

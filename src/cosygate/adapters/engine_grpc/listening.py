@@ -32,6 +32,7 @@ from cosygate.ports.engine import (
 )
 from cosygate.proto import speech_engine_pb2 as pb
 
+ACCEPT_SILENCE_S = 1.5
 AUDIO_MAX = 64 * 1024  # bytes of one audio message (speech_engine.proto), and of what waits to be sent
 
 
@@ -57,7 +58,7 @@ class Listening:
         self._heard = config.first_sample  # as the engine last said
         self._end_sent = False
         self._owed_since: float | None = self._loop.time()  # since when the engine has owed a sign of life
-        self._timer = self._loop.call_later(idle_timeout_s, self._check)
+        self._timer = self._loop.call_later(min(idle_timeout_s, ACCEPT_SILENCE_S), self._check)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def events(self) -> AsyncIterator[ListenEvent]:
@@ -166,7 +167,8 @@ class Listening:
         self._owed_since = self._loop.time() if more else None
 
     def _check(self) -> None:
-        left_s = self._idle_s
+        # One that would have us wait says so twice a second: until it has accepted, silence is short.
+        left_s = self._idle_s if self._exchange.accepted else min(self._idle_s, ACCEPT_SILENCE_S)
         if self._owed_since is not None:
             left_s -= self._loop.time() - self._owed_since
         if left_s > 0:

@@ -91,9 +91,15 @@ class Finishing:
         done = {"type": "done", "task_id": session.id, "finals": timeline.finals, "samples": timeline.received}
         session.tell(done)
         session.leave(None)
-        await self._clock.sleep(_WATCHED_S)
-        await session.writer.close()
-        await self._journal.drop(session.id)
+
+    async def clear(self, session: Session) -> None:
+        """Erases the journal of a finished session, once watchers have had time to take its last events; when the
+        process ends, at once."""
+        try:
+            await self._clock.sleep(_WATCHED_S)
+        finally:
+            await session.writer.close()
+            await self._journal.drop(session.id)
 
     async def _transcript(self, session: Session, seconds: float) -> Transcript:
         segments = []

@@ -198,7 +198,9 @@ class Holding:
         with bound(trace_id=session.row.trace_id, user_id=user_id, tenant=tenant):
             try:
                 await self._listen(session, listening)
-                await self._finish(session)
+                if await self._finish(session):
+                    self._forget(session)
+                    await self._finishing.clear(session)
             except errors.TakenOver as error:
                 session.lost(error)
             except errors.CosyGateError as error:
@@ -211,6 +213,8 @@ class Holding:
                 session.lost(errors.CosyGateError())
             finally:
                 self._forget(session)
+                if self._tasks.get(session.id) is asyncio.current_task():
+                    del self._tasks[session.id]
                 await session.writer.close()
 
     async def _listen(self, session: Session, listening: Listening) -> None:
@@ -224,17 +228,18 @@ class Holding:
                 if session.outlet is not None:
                     session.outlet.close(error)
 
-    async def _finish(self, session: Session) -> None:
-        """As a task; one in which nothing was ever said, and for which nobody came back, leaves nothing behind."""
+    async def _finish(self, session: Session) -> bool:
+        """As a task: True. One in which nothing was ever said, and for which nobody came back, leaves nothing behind:
+        False."""
         failures = 0
         while True:
             try:
                 if session.abandoned and not session.timeline.received and not session.timeline.finals:
                     session.lost(errors.SessionNotFound())
                     await self._discard(session)
-                else:
-                    await self._finishing.finish(session)
-                return
+                    return False
+                await self._finishing.finish(session)
+                return True
             except errors.Unavailable as error:
                 if session.gone.is_set():
                     raise
@@ -245,7 +250,6 @@ class Holding:
     def _forget(self, session: Session) -> None:
         if self._held.get(session.id) is session:
             del self._held[session.id]
-            self._tasks.pop(session.id, None)
             metrics.live_sessions.set(len(self._held))
 
     async def undo(self, session: Session) -> None:
