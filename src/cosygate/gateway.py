@@ -33,6 +33,7 @@ from cosygate.worker import Runner
 _log = logs.logger()
 CANNOT_START = 78  # EX_CONFIG (sysexits.h), as an engine says it
 _DESCRIPTORS = 65_536
+_SWITCH_S = 0.001  # how long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms
 _TELL_S = 0.3  # between "not ready" and closing the door: event streams look for it four times a second
 
 
@@ -100,6 +101,7 @@ def _many_descriptors() -> None:
 def _calm_collector() -> None:
     """The modules and routes that exist by now stay for good, and a request leaves no cycles behind: looking for them
     at the usual pace cost 8 % of a chunk's CPU."""
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -51,6 +51,7 @@ class Keeper:
         self._window_s = window_s
         self._beat_s = min(_BEAT_S, window_s / 4)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._storing = asyncio.Lock()
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
 
     async def run(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
@@ -107,7 +108,8 @@ class Keeper:
 
     async def _keep(self, session: Session) -> None:
         timeline, unit = session.timeline, session.unit
-        kept = await session.sound.advance(session.durable * unit)
+        async with self._storing:  # half a megabyte each, and every thread at it keeps the event loop waiting
+            kept = await session.sound.advance(session.durable * unit)
         new = session.unsaved[:_FINALS_AT_ONCE]
         # The restart point of the moment, unless finals before it have to wait for the next round.
         restart = timeline.restart if len(new) == len(session.unsaved) else int(new[-1]["end_sample"])
