@@ -26,6 +26,11 @@ class LiveFormat(StrEnum):
     def counts_bytes(self) -> bool:
         return self is LiveFormat.WEBM_OPUS
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of one index, as it is stored."""
+        return 1 if self.counts_bytes else 2
+
 
 @dataclass(frozen=True, slots=True)
 class SafeMark:

@@ -144,7 +144,6 @@ class Live:
             return await self._again(row, resume, outlet)
         session.attach(outlet)
         offset = session.timeline.received
-        outlet.ack(session.durable, session.stored_mark.safe)
         _log.info("live.resumed", session=row.id, epoch=session.row.epoch, offset=offset)
         ready = self._ready(row, resume.resume_token, offset)
         return Joined(session, outlet, ready, self._finals(session, resume.last_final, session.told))

@@ -137,7 +137,7 @@ class Holding:
         except BaseException:
             await claimed.writer.close()
             raise
-        unit = 1 if row.format.counts_bytes else 2
+        unit = row.format.stored_bytes
         end = timeline.received * unit
         first = claimed.past.first if claimed.past.end > row.mark.kept else end
         sound = Sound(
@@ -168,7 +168,7 @@ class Holding:
             timeline.finals = row.mark.finals
             timeline.last_end = max(timeline.last_end, int(last[0]["end_sample"]) if last else 0)
         timeline.decide(row.mark.restart)
-        unit = 1 if row.format.counts_bytes else 2
+        unit = row.format.stored_bytes
         timeline.received = max(timeline.received, past.end // unit, row.mark.kept // unit)
         finals = (dict(e) for e in known if e["type"] == "final")
         return timeline, [e for e in finals if e["id"] >= row.mark.finals]
@@ -201,8 +201,6 @@ class Holding:
                 if await self._finish(session):
                     self._forget(session)
                     await self._finishing.clear(session)
-            except errors.TakenOver as error:
-                session.lost(error)
             except errors.CosyGateError as error:
                 session.lost(error)
             except asyncio.CancelledError:

@@ -57,7 +57,7 @@ class Session:
         self.sound = sound
         self.unsaved = unsaved
         self.options = TranscribeOptions.from_json(row.options)
-        self.unit = 1 if row.format.counts_bytes else 2  # bytes stored per index
+        self.unit = row.format.stored_bytes
         self.told = timeline.finals  # finals that are durable, and told to whoever is connected
         self.reading_to = 0  # index up to which listening is about to take it
         self.durable = timeline.received  # index that the journal has for sure

@@ -89,7 +89,7 @@ class Sound:
     async def advance(self, end: int) -> int:
         """Stores every whole part below byte `end`, which is durable in the journal; returns the bytes kept. Raises
         StorageFull, Unavailable."""
-        while self.kept + PART_BYTES <= end:
+        while self.part_is_due(end):
             await self._put(self.kept // PART_BYTES, self.kept, self.kept + PART_BYTES)
             self.kept += PART_BYTES
         return self.kept
