@@ -49,6 +49,60 @@ class Settings(BaseSettings):
     jwt_secret: str = Field("", repr=False, description="HS256 secret, at least 32 bytes; empty: one is generated.")
     jwt_audience: str = Field("", description="Required `aud` of tokens; empty: not checked.")
     jwt_issuer: str = Field("", description="Required `iss` of tokens; empty: not checked.")
+    jwt_jwks_url: str = Field(
+        "", description="The issuer's key set (JWKS); with it, RS256, ES256 and EdDSA tokens are accepted, too."
+    )
+    jwt_jwks_refresh_s: float = Field(300.0, ge=1, le=86_400, description="Seconds between looks at the key set.")
+    revocation_every_s: float = Field(
+        2.0,
+        gt=0,
+        le=4,
+        description="Seconds between looks for what was revoked, so at most so long it goes on.",
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses or networks of proxies whose X-Forwarded-For tells who a caller is."
+    )
+
+    # limits
+    rate_limits: str = Field(
+        "600/minute",
+        description="Recordings, and live starts, of one principal: `600/minute; 5000/hour`, or for each alone "
+        "`recordings=600/minute live=60/minute`; `article`: the article's `10/minute; 100/hour`; `off`.",
+    )
+    rate_limits_failing: Literal["open", "closed"] = Field(
+        "open", description="When the counters cannot be reached: `open` lets pass, `closed` answers 503."
+    )
+    unauthenticated_limit: str = Field(
+        "300/minute", description="Requests without a valid token from one address; beyond it 429. `off`: no limit."
+    )
+    quota_day_s: float = Field(0.0, ge=0, description="Seconds of audio per tenant and day (UTC); 0: no quota.")
+    quota_month_s: float = Field(0.0, ge=0, description="Seconds of audio per tenant and month (UTC); 0: no quota.")
+    quota_live: int = Field(0, ge=0, description="Live sessions open at once per tenant; 0: no quota.")
+
+    # admission
+    queue_max_s: float = Field(
+        360_000.0, gt=0, description="Seconds of audio that may wait for an engine; beyond it new recordings get 503."
+    )
+    queue_tenant_share: float = Field(0.5, gt=0, le=1, description="Share of the queue that one tenant may fill.")
+    queue_low_share: float = Field(
+        0.5, gt=0, le=1, description="Share of the queue beyond which recordings of low priority get 503."
+    )
+    breaker_open_s: float = Field(
+        60.0, gt=0, le=3600, description="Seconds that an engine's circuit breaker stays open before a probe."
+    )
+
+    # webhooks
+    webhook_allow: str = Field(
+        "", description="Private addresses or networks that webhooks may go to; public ones always may."
+    )
+    webhook_scheme: Literal["https", "any"] = Field(
+        "https", description="What `callback_url` may be: `https` alone, or plain `http` as well (`any`)."
+    )
+    webhook_timeout_s: float = Field(15.0, gt=0, le=60, description="Seconds that a receiver gets to answer.")
+    webhook_schedule: str = Field(
+        "5 300 1800 7200 18000 36000 50400 72000 86400",
+        description="Seconds between tries of a delivery, each ± 10 %; after the last it is a dead letter.",
+    )
 
     # promises
     durability: Literal["disk", "process"] = Field(
@@ -102,6 +156,16 @@ class Settings(BaseSettings):
 
     # telling
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of log lines.")
+    slow_request_s: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds after which a request is logged as slow.",
+    )
+    otlp_endpoint: str = Field(
+        "", description="Where traces go (OTLP over HTTP), such as `http://127.0.0.1:4318`; empty: no traces."
+    )
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces recorded, unless a caller decided.")
     metrics_allow: str = Field("", description="Addresses or networks that read /metrics; loopback always may.")
 
     @field_validator("jwt_secret")

@@ -20,6 +20,7 @@ from cosygate.api.lane import ChunkLane
 from cosygate.api.live import LiveDoor, LiveLane
 from cosygate.api.problems import on_error, on_http_exception, on_validation_error
 from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.gate import Gate
 from cosygate.flows.ingest import Ingest
 from cosygate.flows.live.desk import Live
 from cosygate.flows.live.watching import Watching
@@ -40,6 +41,7 @@ class Doors:
     """What the application needs of the house."""
 
     ingest: Ingest
+    gate: Gate
     tasks: Tasks
     engines: EngineRoom
     readiness: Readiness
@@ -69,7 +71,7 @@ def build(doors: Doors) -> ASGIApp:
             RequestValidationError: on_validation_error,
         },
     )
-    chunks = article.ArticleDoor(doors.ingest, doors.callers, doors.pace)
+    chunks = article.ArticleDoor(doors.ingest, doors.gate, doors.callers, doors.pace)
     app.include_router(article.router(chunks))
     app.include_router(tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
     app.include_router(

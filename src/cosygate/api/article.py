@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cosygate import errors
 from cosygate.api import described
-from cosygate.api.bodies import BodyPace, check_declared_length, content_digest, paced
+from cosygate.api.bodies import BodyPace, check_declared_length, content_digest, declared_length, paced
 from cosygate.api.callers import identify
 from cosygate.api.multipart import boundary_of, read_form
+from cosygate.flows.gate import Entry, Gate
 from cosygate.flows.ingest import Digests, Ingest, Stored
-from cosygate.model.options import TranscribeOptions, parse_options
+from cosygate.model.options import Priority, TranscribeOptions, parse_options
 from cosygate.model.principal import Principal, Scope
 from cosygate.model.upload import MISSING_SHOWN, UploadState, check_seq, check_session_id
 from cosygate.ports.blobs import Received
@@ -97,8 +98,9 @@ def _parse_last(fields: Mapping[str, str]) -> TranscribeOptions | None:
 
 
 class ArticleDoor:
-    def __init__(self, ingest: Ingest, callers: Callers, pace: BodyPace) -> None:
+    def __init__(self, ingest: Ingest, gate: Gate, callers: Callers, pace: BodyPace) -> None:
         self._ingest = ingest
+        self._gate = gate
         self._callers = callers
         self._pace = pace
 
@@ -110,12 +112,16 @@ class ArticleDoor:
         async def store(chunk: AsyncIterator[bytes]) -> Received:
             return await self._ingest.receive(chunk, Digests())
 
-        fields, received = await read_form(paced(request, self._pace), boundary, "chunk", store)
+        entry = await self._gate.chunk(caller, None, size=declared_length(request))
         try:
-            session_id, seq_text = fields.pop("session_id", ""), fields.pop("seq", "")
-            return await self._put(request, caller, session_id, seq_text, fields, received)
+            fields, received = await read_form(paced(request, self._pace), boundary, "chunk", store)
+            try:
+                session_id, seq_text = fields.pop("session_id", ""), fields.pop("seq", "")
+                return await self._put(request, caller, session_id, seq_text, fields, received, entry)
+            finally:
+                await received.close()
         finally:
-            await received.close()
+            entry.close()
 
     async def put_chunk(self, request: Request) -> Response:
         caller = await identify(request, self._callers, Scope.AUDIO_WRITE)
@@ -124,21 +130,26 @@ class ArticleDoor:
         check_session_id(session_id)
         check_seq(seq_text, self._ingest.limits)
         fields = _query(request)
-        _parse_last(fields)
+        last = _parse_last(fields)
         digests = content_digest(request)
         check_declared_length(request, self._ingest.limits.chunk_bytes)
-        received = await self._ingest.receive(paced(request, self._pace), digests)
+        low = last is not None and last.priority is Priority.LOW
+        entry = await self._gate.chunk(caller, session_id, size=declared_length(request), low=low)
         try:
-            return await self._put(request, caller, session_id, seq_text, fields, received)
+            received = await self._ingest.receive(paced(request, self._pace), digests)
+            try:
+                return await self._put(request, caller, session_id, seq_text, fields, received, entry)
+            finally:
+                await received.close()
         finally:
-            await received.close()
+            entry.close()
 
     async def _put(self, request: Request, caller: Principal, session_id: str, seq_text: str,
-                   fields: Mapping[str, str], received: Received) -> Response:  # fmt: skip
+                   fields: Mapping[str, str], received: Received, entry: Entry) -> Response:  # fmt: skip
         seq = check_seq(seq_text, self._ingest.limits)
         last = _parse_last(fields)
         stored = await self._ingest.put(
-            caller, check_session_id(session_id), seq, received, request.scope["trace_id"], last
+            caller, check_session_id(session_id), seq, received, request.scope["trace_id"], last, entry.begun
         )
         return _answer(stored, session_id, seq)
 

@@ -45,10 +45,15 @@ async def paced(request: Request, pace: BodyPace) -> AsyncIterator[bytes]:
             return
 
 
+def declared_length(request: Request) -> int | None:
+    """Content-Length in bytes; None for a body that comes in pieces."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isdigit() else None
+
+
 def check_declared_length(request: Request, limit: int) -> None:
     """Refuses by Content-Length, before reading. Raises ChunkTooLarge."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
+    if (declared_length(request) or 0) > limit:
         raise errors.ChunkTooLarge(f"a chunk is at most {limit} bytes", limit=limit)
 
 

@@ -92,6 +92,10 @@ class EngineRoom:
         """Slots taken by anybody's calls, as the engines last said."""
         return sum(d.info.busy for d in self._desks if d.info and d.up)
 
+    def blocked_s(self) -> float:
+        """Seconds until any engine may be called again; 0 when one may be now."""
+        return 0.0
+
     @asynccontextmanager
     async def borrow(self, options: TranscribeOptions, *, live: bool = False) -> AsyncIterator[Engine]:
         """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, or

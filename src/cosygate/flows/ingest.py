@@ -7,13 +7,14 @@ which upload a session_id means is remembered, and a place that is gone (aborted
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from cosygate import errors
 from cosygate.kit import metrics
 from cosygate.kit.clock import Clock, Randomness, time_ordered_id
 from cosygate.model.audio import SNIFF_BYTES, Container, sniff
+from cosygate.model.cost import cost_s
 from cosygate.model.job import NewJob
 from cosygate.model.options import Priority, TranscribeOptions
 from cosygate.model.principal import Principal
@@ -23,6 +24,7 @@ from cosygate.ports.engine import ModelInfo
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import UploadRecords
 
+Begun = Callable[[], Awaitable[None]]
 _REMEMBERED = 8192  # uploads per process
 _PRIORITY = {Priority.NORMAL: 0, Priority.LOW: 10}
 
@@ -48,6 +50,10 @@ class Stored:
 class UploadStatus:
     upload: Upload
     listing: Listing
+
+
+async def _let_begin() -> None:
+    """Nobody counts."""
 
 
 class Ingest:
@@ -81,12 +87,13 @@ class Ingest:
         return await self._parts.receive(body, limit=limit, sha256=digests.sha256, sha512=digests.sha512)
 
     async def put(self, caller: Principal, session_id: str, seq: int, received: Received, trace_id: str,
-                  last: TranscribeOptions | None = None) -> Stored:  # fmt: skip
-        """Stores a chunk durably; `last` are the options of the chunk that ends the recording."""
+                  last: TranscribeOptions | None = None, begun: Begun = _let_begin) -> Stored:  # fmt: skip
+        """Stores a chunk durably; `last` are the options of the chunk that ends the recording. `begun` is called when
+        the chunk begins one, and may refuse it: then nothing is left of it."""
         if last is not None:
             self._check_honoured(last)
         mark = LastMark(seq, last.to_json()) if last is not None else None
-        upload, listing = await self._store(caller, session_id, seq, received, mark)
+        upload, listing = await self._store(caller, session_id, seq, received, mark, begun)
         metrics.upload_bytes.inc(received.size)
         if listing.total_bytes > self.limits.recording_bytes:
             # Parts that came at the same moment have passed the bound together: it can never complete.
@@ -100,7 +107,7 @@ class Ingest:
             raise
 
     async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
-                     mark: LastMark | None) -> tuple[Upload, Listing]:  # fmt: skip
+                     mark: LastMark | None, begun: Begun) -> tuple[Upload, Listing]:  # fmt: skip
         key, most = (caller.owner, session_id), self.limits.recording_bytes
         upload = self._open.get(key)
         if upload is not None:
@@ -108,7 +115,7 @@ class Ingest:
                 return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
             except errors.UploadNotFound:
                 self._open.pop(key, None)  # aborted, expired or deleted since; perhaps begun anew
-        upload = await self._bind(caller.owner, session_id)
+        upload = await self._bind(caller.owner, session_id, begun)
         if upload.state is UploadState.COMPLETE:
             # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
             return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
@@ -129,7 +136,7 @@ class Ingest:
         self._open.pop((upload.owner, upload.session_id), None)
         await self._parts.erase(upload.id)
 
-    async def _bind(self, owner: str, session_id: str) -> Upload:
+    async def _bind(self, owner: str, session_id: str, begun: Begun) -> Upload:
         now = self._clock.now()
         fresh = Upload(
             id=time_ordered_id(self._clock, self._randomness),
@@ -139,7 +146,24 @@ class Ingest:
             created_at=now,
             expires_at=now + self.limits.expires_s,
         )
-        return await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
+        upload = await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
+        if upload.id == fresh.id:
+            try:
+                await begun()
+            except errors.CosyGateError:
+                await self._uploads.close(upload.id, UploadState.ABORTED)
+                raise
+        return upload
+
+    def remembers(self, caller: Principal, session_id: str) -> bool:
+        """Whether this process has stored a chunk of this upload, and not seen its end."""
+        return (caller.owner, session_id) in self._open
+
+    async def knows(self, caller: Principal, session_id: str | None) -> bool:
+        """Whether the upload is open or complete; None: whether the caller has any open one."""
+        if session_id is None:
+            return await self._uploads.any_open(caller.owner)
+        return await self._uploads.find(caller.owner, session_id) is not None
 
     async def complete(self, upload: Upload, listing: Listing, trace_id: str) -> str:
         """The job of a complete upload: made now, or the one that exists. O(parts); merges nothing."""
@@ -148,7 +172,7 @@ class Ingest:
         if listing.mark is None:
             raise errors.UploadClosed()
         options = TranscribeOptions.from_json(listing.mark.options)
-        container = await self._sniff(upload, listing, options)
+        container, head = await self._sniff(upload, listing, options)
         now = self._clock.now()
         job = await self._uploads.complete(
             NewJob(
@@ -162,25 +186,26 @@ class Ingest:
                 created_at=now,
                 trace_id=trace_id,
                 priority=_PRIORITY[options.priority],
+                cost_s=cost_s(container, listing.total_bytes, head=head, raw=options.audio_format),
             )
         )
         self._open.pop((upload.owner, upload.session_id), None)
         await self._queue.hint(job.id)
         return job.id
 
-    async def _sniff(self, upload: Upload, listing: Listing, options: TranscribeOptions) -> Container:
-        """What the recording is, by its first 64 KB. Refused ones keep their upload open: nothing sent is lost, and
-        every repeat of a chunk gets the same answer until the client aborts or the upload expires."""
+    async def _sniff(self, upload: Upload, listing: Listing, options: TranscribeOptions) -> tuple[Container, bytes]:
+        """What the recording is, by its first 64 KB, and those. Refused ones keep their upload open: nothing sent is
+        lost, and every repeat of a chunk gets the same answer until the client aborts or the upload expires."""
         if listing.total_bytes == 0:
             raise errors.RecordingEmpty()
         if options.audio_format is not None:
-            return Container.RAW
+            return Container.RAW, b""
         wanted = min(SNIFF_BYTES, listing.total_bytes)
         head = b"".join([piece async for piece in self._parts.read(upload.id, listing, 0, wanted)])
         container = sniff(head)
         if container is not Container.WAV and not self._compressed_media:
             raise errors.SandboxMissing()
-        return container
+        return container, head
 
     def _check_honoured(self, options: TranscribeOptions) -> None:
         """Refuses a model or language that no engine here has, by name. Engines not heard of yet refuse nothing: the

@@ -53,6 +53,9 @@ class NewJob:
     created_at: float  # seconds since the epoch
     trace_id: str  # 32 lower-case hex, continued by the job
     priority: int = 0  # lower first
+    cost_s: float = 0.0  # seconds of audio, as far as its head tells (model/cost.py): what the queue is bounded in
+    callback_url: str | None = None  # who is told when it has ended
+    span_id: str = ""  # 16 lower-case hex: the span that the job's continue; empty when nothing is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ class Job:
     result_fence: int | None = None  # the claim whose result is visible
     error_code: str | None = None
     error_detail: str | None = None
+    cost_s: float = 0.0  # as in NewJob, like the two below
+    callback_url: str | None = None
+    span_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,15 @@ class Principal:
     subject: str
     tenant: str = DEFAULT_TENANT
     scopes: frozenset[str] = DEFAULT_SCOPES
+    credential: str = ""  # what can be revoked: `key:ID` of an API key, `jti:VALUE` of a token; empty for others
+    issued_at: float = 0.0  # of a token, seconds since the epoch (`iat`; 0 when it says none)
 
     @property
     def owner(self) -> str:
         """The key that everything stored for this caller carries."""
         return f"{self.tenant}/{self.subject}"
+
+
+def tenant_of(owner: str) -> str:
+    """The tenant in an owner's key."""
+    return owner.partition("/")[0]

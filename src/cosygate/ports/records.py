@@ -33,6 +33,9 @@ class UploadRecords(Protocol):
     async def stale(self, now: float, limit: int) -> list[Upload]:
         """Open uploads whose expires_at has passed, oldest first."""
 
+    async def any_open(self, owner: str) -> bool:
+        """Whether the owner has an upload that is open."""
+
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
         """Those of at most 200 ids that are open or complete: the bytes of all others are nobody's."""
 

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.schema import (
     events,
     finished,
@@ -75,6 +76,7 @@ class SqlJobs:
                 return _get(connection, owner, job_id)
             connection.execute(_TELL, {"job_id": job_id, "kind": "cancelled", "data": {}})
             connection.execute(_FREE_SESSION, {"upload": row.upload_id})
+            ended(connection, job_id, JobState.CANCELLED, now)
             return to_job(row)
 
         return await self._database.write(run)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
@@ -110,6 +111,8 @@ class SqlLeases:
                 return False
             done = {"state": JobState.SUCCEEDED.value, "percent": 100}
             connection.execute(_TELL, {"job_id": claim.job_id, "kind": "done", "data": done})
+            seconds = float((result or {}).get("duration") or 0.0)
+            ended(connection, claim.job_id, JobState.SUCCEEDED, now, seconds=seconds)
             return True
 
         return await self._database.write(run)
@@ -157,4 +160,5 @@ def _fail(connection: sa.Connection, mine: dict[str, Any], now: float, error: tu
         return False
     data = {"code": code, "detail": detail}
     connection.execute(_TELL, {"job_id": mine["held_id"], "kind": "failed", "data": data})
+    ended(connection, mine["held_id"], JobState.FAILED, now)
     return True

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam
 
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.schema import (
     bound,
     events,
@@ -30,6 +31,7 @@ from cosygate.adapters.records_sql.schema import (
 )
 from cosygate.model.job import JobState, NewJob
 from cosygate.model.live import LiveSession, LiveState, SafeMark
+from cosygate.model.principal import tenant_of
 from cosygate.model.upload import UploadState
 from cosygate.ports.live import HeldSession
 
@@ -181,6 +183,8 @@ class SqlLiveSessions:
             connection.execute(_INSERT_UPLOAD, _upload_of(connection, job, now))
             connection.execute(_INSERT_JOB, _succeeded(job, epoch, result, now))
             connection.execute(_TELL, _story(connection, job.id))
+            seconds = float(result.get("duration") or 0.0)
+            ended(connection, job.id, JobState.SUCCEEDED, now, door="live", seconds=seconds)
             return True
 
         return await self._database.write(run)
@@ -202,7 +206,7 @@ def _upload_of(connection: sa.Connection, job: NewJob, now: float) -> dict[str, 
 
 
 def _succeeded(job: NewJob, epoch: int, result: Mapping[str, Any], now: float) -> dict[str, Any]:
-    fresh = {name: getattr(job, name) for name in NewJob.__dataclass_fields__}
+    fresh = {name: getattr(job, name) for name in NewJob.__dataclass_fields__} | {"tenant": tenant_of(job.owner)}
     counts = {"beat": 0, "attempt": 0, "lost": 0, "percent": 100, "fence": epoch, "result_fence": epoch}
     times = {"started_at": job.created_at, "finished_at": now}
     return fresh | counts | times | {"state": JobState.SUCCEEDED.value, "result": dict(result)}

@@ -55,8 +55,13 @@ jobs = sa.Table(
     sa.Column("result_fence", sa.Integer),
     sa.Column("error_code", sa.Text),
     sa.Column("error_detail", sa.Text),
-    # Last: a long transcript then costs readers of the other columns nothing.
+    # Last of the first: a long transcript then costs readers of the columns before nothing.
     sa.Column("result", sa.JSON(none_as_null=True)),
+    # Came later. What is searched by them has an index, and those who read them read the result, too.
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),  # the owner's, for turns between tenants
+    sa.Column("cost_s", sa.Double, nullable=False, server_default="0"),
+    sa.Column("callback_url", sa.Text),
+    sa.Column("span_id", sa.Text, nullable=False, server_default=""),
 )
 events = sa.Table(
     "events",
@@ -134,6 +139,8 @@ _partial("uploads_open", uploads.c.owner, where=open_upload)
 _partial("uploads_stale", uploads.c.expires_at, where=open_upload)
 _partial("uploads_closed", uploads.c.expires_at, where=closed_upload)
 _partial("jobs_ready", jobs.c.priority, jobs.c.created_at, jobs.c.id, where=ready)
+_partial("jobs_of_tenant", jobs.c.priority, jobs.c.tenant, jobs.c.created_at, jobs.c.id, where=ready)
+_partial("jobs_waiting", jobs.c.tenant, jobs.c.cost_s, where=is_state(jobs, JobState.QUEUED))
 _partial("jobs_delayed", jobs.c.not_before, where=delayed)
 _partial("jobs_running", jobs.c.claimant, where=running)
 _partial("jobs_finished", jobs.c.finished_at, where=finished)

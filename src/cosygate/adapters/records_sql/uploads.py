@@ -28,12 +28,14 @@ from cosygate.adapters.records_sql.schema import (
     uploads,
 )
 from cosygate.model.job import Job, JobState, NewJob
+from cosygate.model.principal import tenant_of
 from cosygate.model.upload import Upload, UploadState
 
 _FIND = sa.select(*upload_columns).where(
     uploads.c.owner == bindparam("mine"), uploads.c.session_id == bindparam("session"), bound
 )
 _COUNT_OPEN = sa.select(sa.func.count()).where(uploads.c.owner == bindparam("mine"), open_upload)
+_ANY_OPEN = sa.select(sa.literal(1)).where(uploads.c.owner == bindparam("mine"), open_upload).limit(1)
 _INSERT = sa.insert(uploads)
 _COMPLETE = (
     sa.update(uploads)
@@ -90,7 +92,7 @@ class SqlUploads:
     async def complete(self, job: NewJob) -> Job:
         fresh = {name: getattr(job, name) for name in NewJob.__dataclass_fields__}
         fresh |= {"fence": 0, "attempt": 0, "percent": 0}
-        values = fresh | {"state": JobState.QUEUED.value, "beat": 0, "lost": 0}
+        values = fresh | {"state": JobState.QUEUED.value, "beat": 0, "lost": 0, "tenant": tenant_of(job.owner)}
 
         def run(connection: sa.Connection) -> Job:
             if connection.execute(_COMPLETE, {"upload": job.upload_id, "job": job.id}).rowcount == 0:
@@ -122,6 +124,10 @@ class SqlUploads:
         return await self._database.read(
             lambda connection: [to_upload(row) for row in connection.execute(_STALE, {"now": now, "most": limit})]
         )
+
+    async def any_open(self, owner: str) -> bool:
+        one = _ANY_OPEN, {"mine": owner}
+        return await self._database.read(lambda connection: connection.execute(*one).first() is not None)
 
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
         """Of an open live session too: it has no upload's row before it is finished, but parts under its id."""

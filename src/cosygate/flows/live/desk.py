@@ -17,6 +17,7 @@ from typing import Any
 
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.gate import Gate
 from cosygate.flows.live.holding import Holding
 from cosygate.flows.live.outlet import Outlet
 from cosygate.flows.live.session import Session
@@ -58,6 +59,7 @@ class Live:
         keeping: LiveKeeping,
         holding: Holding,
         engines: EngineRoom,
+        gate: Gate,
         clock: Clock,
         randomness: Randomness,
         limits: LiveLimits,
@@ -66,6 +68,7 @@ class Live:
         self._keeping = keeping
         self._holding = holding
         self._engines = engines
+        self._gate = gate
         self._clock = clock
         self._randomness = randomness
         self.limits = limits
@@ -82,10 +85,11 @@ class Live:
 
     async def start(self, caller: Principal, start: Start, trace_id: str) -> Joined:
         """A new session. Raises TooManySessions, SessionsFull, EngineUnavailable (no engine takes it),
-        OptionUnsupported, Draining, StorageFull, Unavailable."""
+        OptionUnsupported, Draining, BreakerOpen, Refused, QuotaExceeded, StorageFull, Unavailable."""
         if self.draining:
             raise errors.Draining()
         self._check_honoured(start)
+        await self._gate.live(caller)
         token = base64.urlsafe_b64encode(self._randomness.token(24)).decode()
         row = LiveSession(
             id=time_ordered_id(self._clock, self._randomness),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
+from cosygate.adapters.records_sql import schema_guard  # noqa: F401 - its tables join the others
 from cosygate.adapters.records_sql.schema import metadata
 
 connection: sa.Connection = context.config.attributes["connection"]

@@ -1,0 +1,107 @@
+"""More tables of the same schema (schema.py): what protects the service and tells others about it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cosygate.adapters.records_sql.schema import metadata
+
+# Deficit round robin between tenants: who is in line, in which order, with how much saved up. A tenant that has nothing
+# waiting has no row.
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("deficit_s", sa.Double, nullable=False),
+    sa.Column("served_at", sa.BigInteger, nullable=False),  # number of the turn in which it was served last
+)
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),  # YYYY-MM-DD, UTC
+    sa.Column("door", sa.Text, primary_key=True),  # file or live
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("recordings", sa.BigInteger, nullable=False),
+)
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("day_s", sa.Double),  # None: the setting's
+    sa.Column("month_s", sa.Double),
+    sa.Column("live", sa.Integer),
+)
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, nullable=False),  # SHA-256 (hex) of the whole key
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # separated by spaces
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("used_at", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+)
+revocations = sa.Table(
+    "revocations",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),  # jti, or owner (tenant/sub)
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("before", sa.Double, nullable=False),  # tokens of that owner issued before are void; of a jti, any
+    sa.Column("expires_at", sa.Double, nullable=False),  # nothing that it voids can live longer
+)
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("secret", sa.Text, nullable=False),  # whsec_…
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("previous", sa.Text),  # signs beside the new one until `previous_until`
+    sa.Column("previous_until", sa.Double),
+)
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # msg_…, the webhook-id of every try
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # task.succeeded, task.failed, task.cancelled
+    sa.Column("state", sa.Text, nullable=False),  # pending, delivered, dead
+    sa.Column("attempt", sa.Integer, nullable=False),  # tries so far
+    sa.Column("due_at", sa.Double, nullable=False),  # of the next try; while one runs, when it counts as lost
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("tried_at", sa.Double),
+    sa.Column("status", sa.Integer),  # the receiver's last answer
+    sa.Column("error", sa.Text),  # a stable code, of the last try
+)
+webhooks_gone = sa.Table(
+    "webhooks_gone",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, primary_key=True),  # answered 410: nothing more is sent there
+    sa.Column("since", sa.Double, nullable=False),
+)
+switches = sa.Table(
+    "switches",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # drain
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+)
+
+_PENDING = sa.literal_column("'pending'", sa.Text)
+_DEAD = sa.literal_column("'dead'", sa.Text)
+pending = deliveries.c.state == _PENDING
+dead = deliveries.c.state == _DEAD
+sa.Index("deliveries_due", deliveries.c.due_at, sqlite_where=pending, postgresql_where=pending)
+sa.Index("deliveries_dead", deliveries.c.id, sqlite_where=dead, postgresql_where=dead)
+sa.Index("deliveries_of_owner", deliveries.c.owner, deliveries.c.id)
+sa.Index("api_keys_of_tenant", api_keys.c.tenant, api_keys.c.id)
+sa.Index("revocations_expired", revocations.c.expires_at)
