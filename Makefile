@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Tests wait for servers most of the time. A file's tests share one, so they stay together.
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test check bench bench-live proto samples lock clean
+.PHONY: help setup demo test check bench bench-live bench-mix load proto samples lock clean
 
 help:
 	@echo "make demo    build, start the server, transcribe samples/ and leave it running (ONCE=1: stop afterwards)"
@@ -14,6 +14,8 @@ help:
 	@echo "make check   lint, types, layers, docs"
 	@echo "make bench   measure, side by side with the article's design and nginx"
 	@echo "make bench-live   measure live speech: streams, memory, latency, cuts, kills"
+	@echo "make bench-mix    the article's mix of users against both designs; what protection costs"
+	@echo "make load    USERS=20: that mix and live users against a server, with Locust's page (ARGS=\"--url … --token …\")"
 	@echo "make setup   the environment alone"
 
 setup: $(STAMP)
@@ -44,6 +46,13 @@ bench: setup
 
 bench-live: setup
 	$(BIN)/python -m bench.live $(ARGS)
+
+bench-mix: setup
+	@sh scripts/bench-services.sh
+	$(BIN)/python -m bench.mix $(ARGS)
+
+load: setup
+	$(BIN)/python -m bench.mix --users $(or $(USERS),20) $(ARGS)
 
 proto: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --grpc_python_out=src --mypy_out=src --mypy_grpc_out=src src/cosygate/proto/speech_engine.proto

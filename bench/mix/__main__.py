@@ -1,0 +1,129 @@
+"""`python -m bench.mix`: the article's mix of users against both designs, and what protection costs; stores what was
+measured, prints tables, writes the section Load of docs/benchmarks.md. `python -m bench.mix --users N` (`make load`)
+runs the mix with live users against one server and leaves Locust's page.
+
+Exit status 0 when everything was measured, 1 when a work failed. A bar that is missed is a result, shown as missed.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from bench.contestants import REPOSITORY, cosygate
+from bench.live.report import text
+from bench.mix import cost, driving, report, steps
+from bench.plan import Work
+from bench.report import Outcome, circumstances
+from bench.stats import Figures, rounds
+
+OUT = REPOSITORY / "bench" / "out" / "mix"
+DOCS = REPOSITORY / "docs"
+ARTICLE_USERS, OUR_USERS = (1, 3, 6, 12, 25, 50), (50, 100, 150, 200, 300, 400)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.mix", description=__doc__)
+    parser.add_argument("--only", choices=["mix", "cost"], action="append", help="this work alone")
+    parser.add_argument("--seconds", type=int, help="of one row (mix: 20, cost: 5, load: 60)")
+    parser.add_argument("--runs", type=int, default=3, help="rounds of `cost`")
+    parser.add_argument("--quick", action="store_true", help="small; docs stay as they are")
+    parser.add_argument("--report", action="store_true", help="write the docs from stored results; no run")
+    parser.add_argument("--users", type=int, help="run the mix once with so many, and leave a page")
+    parser.add_argument("--live", type=int, default=2, help="live users among them")
+    parser.add_argument("--url", help="of a server that runs, with --token; else one is started")
+    parser.add_argument("--token", default="")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed then too
+    if args.report:
+        write_docs()
+        return 0
+    if args.users is not None:
+        return load(args)
+    command = "python -m bench.mix" + (f" --seconds {args.seconds}" if args.seconds else "")
+    users = {"article": ARTICLE_USERS[:2], "cosygate": OUR_USERS[:2]} if args.quick else None
+    works: list[tuple[Work, int]] = []
+    if not args.only or "mix" in args.only:
+        rows = users or {"article": ARTICLE_USERS, "cosygate": OUR_USERS}
+        works.append((steps.work(args.seconds or (5 if args.quick else 20), rows), 1))
+    if not args.only or "cost" in args.only:
+        works.append((cost.work(args.seconds or (2 if args.quick else 5)), 1 if args.quick else args.runs))
+    outcomes = [run(work, runs, args.quick, command) for work, runs in works]
+    if args.quick:
+        print("\nA quick run: docs/benchmarks.md stays as it is.")
+    else:
+        write_docs()
+    return 1 if any(outcome.failed for outcome in outcomes) else 0
+
+
+def load(args: argparse.Namespace) -> int:
+    """One run, and its page."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    out, seconds = OUT / "load", args.seconds or 60
+    options = {"users": args.users, "seconds": seconds, "out": out, "live": args.live, "html": True}
+    if args.url:
+        driving.locust(args.url, args.token, **options)
+    else:
+        with tempfile.TemporaryDirectory(prefix="cosygate-load-", ignore_cleanup_errors=True) as folder:
+            settings = {"workers": 2, "recogniser": "scripted", "live_sessions_each": 1000}
+            with cosygate(Path(folder), **settings) as target:
+                driving.locust(target.url, target.token, **options)
+    found = driving.aggregated(out)
+    print("  ".join(f"{name} {value:g}" for name, value in found.items()))
+    print(f"page: {(OUT / 'load.html').relative_to(REPOSITORY)}")
+    return 1 if found["failures"] else 0
+
+
+def run(work: Work, runs: int, quick: bool, command: str) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="cosygate-mix-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        results, failed = measure(work, runs, folder)
+        kept = {key: contestant for key, contestant in work.contestants.items() if results[key]}
+        outcome = Outcome.of(
+            Work(**{**{k: getattr(work, k) for k in work.__slots__}, "contestants": kept}),
+            {key: results[key] for key in kept},
+            failed,
+            circumstances(folder, quick, command),
+        )
+    outcome.write(OUT / "quick" if quick else OUT)
+    print(f"\n{outcome.title}\n\n{text(outcome)}\n", flush=True)
+    return outcome
+
+
+def measure(work: Work, runs: int, folder: Path) -> tuple[dict[str, list[Figures]], str]:
+    """Every contestant in each round, in an empty folder; (results, why it failed or nothing)."""
+    results: dict[str, list[Figures]] = {key: [] for key in work.contestants}
+    for number, order in rounds(list(work.contestants), runs):
+        for key in order:
+            contestant, place = work.contestants[key], folder / f"{key}-{number}"
+            place.mkdir()
+            try:
+                figures = contestant.run(place)
+            except steps.Passed:
+                continue
+            except Exception as error:
+                traceback.print_exc()
+                return results, f"{contestant.label}: {type(error).__name__}: {str(error).splitlines()[0]}"
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+            results[key].append(figures)
+            shown = ", ".join(f"{figures[name]:.4g} {heading}" for name, heading in work.columns.items())
+            print(f"{work.name}: {contestant.label}: {shown}", flush=True)
+    return results, ""
+
+
+def write_docs() -> None:
+    """The section, from the latest full result of each work."""
+    outcomes = [Outcome.read(path) for name in ("mix", "cost") if (path := OUT / f"{name}.json").is_file()]
+    for outcome in outcomes:
+        if not (outcome.skipped or outcome.failed):
+            report.draw(outcome, DOCS / "benchmarks" / f"load-{outcome.name}.svg")
+    page = DOCS / "benchmarks.md"
+    page.write_text(report.with_section(page.read_text(encoding="utf-8"), report.section(outcomes)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
