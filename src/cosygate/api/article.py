@@ -105,9 +105,9 @@ class ArticleDoor:
         self._pace = pace
 
     async def post_chunk(self, request: Request) -> Response:
+        check_declared_length(request, self._ingest.limits.chunk_bytes + _FORM_OVERHEAD)
         caller = await identify(request, self._callers, Scope.AUDIO_WRITE)
         boundary = boundary_of(request.headers.get("content-type", ""))
-        check_declared_length(request, self._ingest.limits.chunk_bytes + _FORM_OVERHEAD)
 
         async def store(chunk: AsyncIterator[bytes]) -> Received:
             return await self._ingest.receive(chunk, Digests())
@@ -124,6 +124,7 @@ class ArticleDoor:
             entry.close()
 
     async def put_chunk(self, request: Request) -> Response:
+        check_declared_length(request, self._ingest.limits.chunk_bytes)
         caller = await identify(request, self._callers, Scope.AUDIO_WRITE)
         session_id, seq_text = request.path_params["session_id"], request.path_params["seq"]
         # Everything that can be refused is refused before the body is read.
@@ -132,7 +133,6 @@ class ArticleDoor:
         fields = _query(request)
         last = _parse_last(fields)
         digests = content_digest(request)
-        check_declared_length(request, self._ingest.limits.chunk_bytes)
         low = last is not None and last.priority is Priority.LOW
         entry = await self._gate.chunk(caller, session_id, size=declared_length(request), low=low)
         try:

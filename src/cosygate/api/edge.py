@@ -4,6 +4,7 @@ headers, and an answer even when something crashed or the body was not read to i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from time import perf_counter
 
@@ -25,13 +26,19 @@ _CSP = (
 )
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
     (b"content-security-policy", _CSP.encode()),
 ]
-# A body that is still coming when its answer is known already: read this much of it, so that the client gets to see
-# the answer rather than a reset; then close.
-_DRAIN_BYTES = 1024 * 1024
-_DRAIN_S = 1.0
+# A body that is still coming when its answer is known already. A small one is read, and the connection lives on. For
+# others the answer goes out at once, and what still comes is read and thrown away for a moment: closed earlier, the
+# client would get a reset instead of the answer (RFC 9112 §9.6).
+_SMALL_BYTES = 64 * 1024
+_LINGER_S = 1.0
+_AT_ONCE = frozenset({429, 503})  # under load: no connection is kept busy with what is refused anyway
 
 
 def trace_id_of(headers: list[tuple[bytes, bytes]], randomness: Randomness) -> str:
@@ -77,6 +84,8 @@ class _Exchange:
         self._status = 0
         self._body_begun = False
         self._body_over = False
+        self._lingers = False  # the answer goes out before the body has come
+        self._answered = 0.0
 
     async def receive(self) -> Message:
         self._body_begun = True
@@ -90,23 +99,42 @@ class _Exchange:
             self._status = message["status"]
             headers = message["headers"] = [*message.get("headers", ()), *_HEADERS]
             headers.append((b"x-trace-id", self.trace_id.encode()))
-            if self._status >= 400 and not self._body_over and not await self._drained():
-                headers.append((b"connection", b"close"))
-        await self._send(message)
+            if self._scope["scheme"] == "https":
+                headers.append((b"strict-transport-security", b"max-age=31536000"))
+            if self._scope["path"].startswith("/v1/") and not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"no-store"))  # what one caller may see is no proxy's to keep
+            if self._status >= 400 and not self._body_over:
+                await self._part_with_body()
+                if not self._body_over:
+                    headers.append((b"connection", b"close"))
+            await self._send(message)
+        elif self._lingers and not message.get("more_body", False):
+            self._answered = perf_counter()
+            await self._send(message | {"more_body": True})  # the answer is complete: it has a length
+            await self._throw_away()
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._send(message)
 
-    async def _drained(self) -> bool:
+    async def _part_with_body(self) -> None:
+        """Before an early answer."""
         if self._status == errors.BodyStalled.status:
-            return False  # it has been waited for already
-        if not self._body_begun and any(name == b"expect" for name, _ in self._scope["headers"]):
-            return False  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it
-        read = 0
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                while not self._body_over and read < _DRAIN_BYTES:
-                    read += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return False
-        return self._body_over
+            return  # it has been waited for already
+        headers = dict(self._scope["headers"])
+        if not self._body_begun and b"expect" in headers:
+            return  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it
+        declared = headers.get(b"content-length", b"")
+        if self._status not in _AT_ONCE and declared.isdigit() and int(declared) <= _SMALL_BYTES:
+            await self._throw_away()
+        else:
+            self._lingers = True
+
+    async def _throw_away(self) -> None:
+        """The rest of the body, for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while not self._body_over:
+                    await self.receive()
 
     async def crashed(self) -> None:
         _log.exception("http.crashed", route=self._route())
@@ -121,7 +149,7 @@ class _Exchange:
 
     def record(self) -> None:
         route, status = self._route(), self._status or 499  # 499: the client left before an answer
-        spent = perf_counter() - self._began
+        spent = (self._answered or perf_counter()) - self._began
         metrics.requests.labels(self._scope["method"], status, route).inc()
         metrics.request_seconds.labels(route).observe(spent)
         if route in _QUIET and status < 400:

@@ -7,6 +7,14 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_PROBLEM = b"""{"type":"/docs#bad_request","title":"The request cannot be understood","status":400,\
+"detail":"The request cannot be understood","code":"bad_request"}"""
+_MALFORMED = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: "
+    + str(len(_PROBLEM)).encode()
+    + b"\r\n\r\n"
+    + _PROBLEM
+)
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
 
@@ -18,6 +26,7 @@ class BoundedHead(HttpToolsProtocol):
     head_max_s = 20.0  # from the connection, or the head's first bytes, to its end
     _in_head = True
     _head_bytes = 0
+    _hosts = 0
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
@@ -38,12 +47,26 @@ class BoundedHead(HttpToolsProtocol):
                 self._time_head()
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head, self._hosts = True, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._hosts += name.lower() == b"host"
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._head_over()
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError  # RFC 9112 §3.2: not ours to guess; the parser makes it a malformed request
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be parsed is told no more than that: not which server says so, nor where it stumbled. The rest of
+        the connection is not looked at: what follows a malformed request may be anybody's idea of another one."""
+        self._head_over()
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            self.transport.write(_MALFORMED)
+        self.transport.close()
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_max_s, self._refuse_head, _TOO_SLOW)
