@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Tests wait for servers most of the time. A file's tests share one, so they stay together.
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test check bench bench-live bench-mix load proto samples lock clean
+.PHONY: help setup demo test check bench bench-live bench-overload bench-mix load proto samples lock clean
 
 help:
 	@echo "make demo    build, start the server, transcribe samples/ and leave it running (ONCE=1: stop afterwards)"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   lint, types, layers, docs"
 	@echo "make bench   measure, side by side with the article's design and nginx"
 	@echo "make bench-live   measure live speech: streams, memory, latency, cuts, kills"
+	@echo "make bench-overload   ten times what it can do, one noisy tenant"
 	@echo "make bench-mix    the article's mix of users against both designs; what protection costs"
 	@echo "make load    USERS=20: that mix and live users against a server, with Locust's page (ARGS=\"--url … --token …\")"
 	@echo "make setup   the environment alone"
@@ -47,6 +48,9 @@ bench: setup
 
 bench-live: setup
 	$(BIN)/python -m bench.live $(ARGS)
+
+bench-overload: setup
+	$(BIN)/python -m bench.overload $(ARGS)
 
 bench-mix: setup
 	@sh scripts/bench-services.sh

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs the programs that tests drive, where that is possible: Chromium for the page, flite for speech, openssl for
-# a certificate. Tests whose program is missing are skipped with the reason (with CI=true they fail).
+# a certificate, Prometheus (with promtool) for the rules and the dashboard. Tests whose program is missing are skipped
+# with the reason (with CI=true they fail).
 set -eu
 missing=""
-for program in chromium flite openssl; do
+for program in chromium flite openssl prometheus; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 [ -z "$missing" ] && exit 0

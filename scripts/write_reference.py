@@ -102,7 +102,8 @@ _ERRORS = """# Errors
 
 Every error is an `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `trace_id`.
 Some have more members: `retry_after` (seconds, as the header `Retry-After`) wherever trying again may help, and
-`option`, `seq`, `last_seq`, `limit`, `scope` or `state`, which say what was wrong. `code` is stable: branch on it, not
+`option`, `seq`, `last_seq`, `limit`, `scope` or `state`, which say what was wrong; `policy`, `window_s`, `quota` and
+`used` are in [limits.md](limits.md). `code` is stable: branch on it, not
 on the text. `trace_id` is also in the response's `X-Trace-Id` and in every log line of the request.
 
 ```json
@@ -180,6 +181,8 @@ ADVICE = {
     "database_busy": "Try again; nothing was changed.",
     "engine_unavailable": "Start the live session again later. " + _LOGGED_TOO,
     "engine_busy": _LOGGED,
+    "engine_leaving": _LOGGED,
+    "retries_spent": _LOGGED,
     "draining": "Resume the live session, on another gateway or the next life of this one. " + _LOGGED_TOO,
     "storage_full": "Try again later; the operator makes room, or raises `COSYGATE_STORE_MAX_BYTES`.",
     "recording_failed": _FAMILY,
@@ -226,24 +229,38 @@ def _error(error: type[errors.CosyGateError]) -> tuple[str, ...]:
 _METRICS = """# Metrics
 
 `GET /metrics` answers in the Prometheus text format, for all gateway processes of one `serve` together. It is open to
-loopback and to `COSYGATE_METRICS_ALLOW`; from elsewhere it takes a token with the scope `admin`. Behind a proxy on the
-same machine every request comes from loopback: do not pass `/metrics` on.
+loopback and to `COSYGATE_METRICS_ALLOW`; from elsewhere, and with `X-Forwarded-For`, it takes a token with the scope
+`admin`. A proxy on the same machine that does not set that header looks like loopback: do not pass `/metrics` on.
 """
-_METRICS_END = """`route` is the route's template, never a path: there are no more series than routes. `status` 499
-means that the client left before there was an answer. `outcome` is `ok`, `cancelled` or the code of an error
-([errors.md](errors.md)); `engine` is `unknown` for a call that ended before the engine told its name. A histogram has
-the series `_bucket`, `_sum` and `_count`.
+_METRICS_END = """A histogram has the series `_bucket` (with the label `le`: at most so many seconds), `_sum` and
+`_count`. A counter counts on when a gateway process dies and is started again; it begins at 0 with `serve`, which
+`rate()` knows. A gauge ends with the process that set it.
+
+Nobody can make series at will: no label has a path, an id, a tenant or anything else that a caller writes; a method
+that HTTP does not know is `OTHER`, and beyond a thousand combinations of one metric so is everything. Where the values
+of labels are known they are there from the first scrape on, at 0.
+
+Alerts, recording rules and a dashboard: [deploy/observability](../deploy/observability/README.md). What to do when an
+alert comes: [operations.md](operations.md).
 """
 
 
 def metrics_page() -> str:
-    rows = [("metric", "type", "labels", "meaning")]
+    rows, labels = [("metric", "type", "labels", "meaning")], list[tuple[str, ...]]()
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = f"{metric._name}_total" if metric._type == "counter" else metric._name
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            rows.append((f"`{name}`", metric._type, labels, metric._documentation))
-    return _page([_METRICS, table(*rows), _METRICS_END])
+            names = metric._labelnames
+            rows.append((f"`{name}`", metric._type, ", ".join(f"`{n}`" for n in names), metric._documentation))
+            labels += [(f"`{n}`", f"`{name}`", _label(n, name)) for n in names]
+    told = table(("label", "of", "says"), *sorted(labels))
+    return _page([_METRICS, table(*rows), f"## Labels\n\n{told}", _METRICS_END])
+
+
+def _label(label: str, metric: str) -> str:
+    meaning = metrics.LABELS.get(f"{metric} {label}") or metrics.LABELS.get(label)
+    assert meaning, f"say in kit/metrics.py, LABELS, what {label!r} of {metric} tells"
+    return meaning
 
 
 def _page(parts: list[str]) -> str:

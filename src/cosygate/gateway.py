@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -25,7 +26,7 @@ from cosygate.api.app import build
 from cosygate.api.head import BoundedHead
 from cosygate.api.live import MESSAGE_BYTES
 from cosygate.api.live_socket import LiveSocket
-from cosygate.kit import logs
+from cosygate.kit import logs, tracing
 from cosygate.kit.lineage import die_with_parent
 from cosygate.wiring import House, open_house
 from cosygate.worker import Runner
@@ -60,15 +61,21 @@ def _beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 
 
 async def serve(
-    settings: settings_module.Settings, listener: socket.socket, index: int, engines: list[str], pulse: str
+    settings: settings_module.Settings,
+    listener: socket.socket,
+    index: int,
+    engines: list[str],
+    pulse: str,
+    breakers: Path | None,
 ) -> None:
-    """Serves until SIGTERM. `pulse`: path of the Unix socket on which this process shows that it is not stuck."""
+    """Serves until SIGTERM. `pulse`: path of the Unix socket on which this process shows that it is not stuck;
+    `breakers`: the folder of the engines' breakers, shared with the other gateways."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     # Ctrl-C reaches the whole process group; the parent alone decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    async with open_house(settings, engines, index) as house:
+    async with open_house(settings, engines, index, breakers) as house:
         runner = Runner(house, index=index, jobs=settings.runner_jobs, runners=settings.workers)
         await runner.start(first=index == 0)
         server = _Server(_config(settings, house))
@@ -122,6 +129,7 @@ def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # it would believe X-Forwarded-For of anybody on this machine; api/addresses.py asks first
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         ssl_certfile=settings.tls_cert,
@@ -136,21 +144,27 @@ def main() -> int:
     parser.add_argument("--index", type=int, default=0, help="which of the gateway processes this is")
     parser.add_argument("--engine", action="append", default=[], help="address of an engine")
     parser.add_argument("--pulse", required=True, help="Unix socket that answers while this process is not stuck")
+    parser.add_argument("--breakers", type=Path, help="folder of the engines' breakers, shared by the gateways")
     parser.add_argument("--parent-pid", type=int, required=True, help="ends when this process is gone")
     args = parser.parse_args()
     if not die_with_parent(args.parent_pid):
         return 0
     settings = settings_module.load()
     logs.configure(settings.log_level)
+    tracing.start(
+        settings.otlp_endpoint, settings.trace_ratio, service="cosygate-gateway", instance=f"gateway-{args.index}"
+    )
     _many_descriptors()
     listener = socket.socket(fileno=args.fd)
     listener.setblocking(False)
     try:
-        uvloop.run(serve(settings, listener, args.index, args.engine, args.pulse))
+        uvloop.run(serve(settings, listener, args.index, args.engine, args.pulse, args.breakers))
     except (ValueError, OSError, errors.CosyGateError) as error:
         # What an operator can mend (a secret, a folder, a newer database): in words, not as a stack.
         _log.error("gateway.cannot_start", detail=str(error))
         return CANNOT_START
+    finally:
+        tracing.stop()
     return 0
 
 

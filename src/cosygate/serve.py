@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from cosygate import settings as settings_module
-from cosygate.kit import logs
+from cosygate.kit import logs, slots
+from cosygate.kit.backoff import Backoff
 from cosygate.kit.children import Child, ChildFailed, ChildSpec, remove_stale_socket
 from cosygate.kit.clock import SystemClock, SystemRandomness
 from cosygate.settings import Settings
@@ -74,7 +75,7 @@ class _Serve:
             stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
             metrics_dir = _metrics_dir(settings.data_dir)
             stack.callback(shutil.rmtree, metrics_dir, ignore_errors=True)
-            environment = settings_module.to_environment(settings) | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
+            environment = settings_module.to_environment(settings) | {slots.FOLDER: str(metrics_dir)}
             addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
             engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
             gateways = [self._gateway(i, sock, addresses, environment, run_dir) for i, sock in enumerate(sockets)]
@@ -140,6 +141,8 @@ class _Serve:
         argv = [sys.executable, "-m", "cosygate.engine", "--listen", address, "--recogniser", settings.recogniser]
         argv += ["--slots", str(settings.engine_slots), "--live", str(settings.engine_live)]
         argv += ["--log-level", settings.log_level]
+        if settings.otlp_endpoint:
+            argv += ["--otlp-endpoint", settings.otlp_endpoint]
         if settings.recogniser == "command":
             argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
         if settings.script is not None:
@@ -150,10 +153,12 @@ class _Serve:
         spec = ChildSpec(
             name=f"engine {index}",
             argv=[*argv, "--parent-pid", str(os.getpid())],
-            env={k: v for k, v in environment.items() if k != "COSYGATE_JWT_SECRET"},
+            env={k: v for k, v in environment.items() if k != "COSYGATE_JWT_SECRET"} | {slots.SLOT: f"e{index}"},
             before_start=lambda: remove_stale_socket(Path(address.removeprefix("unix:"))),
-            grace_s=5.0,
+            grace_s=6.0,  # a call's last moments, and a receiver of spans that hangs
+            backoff=Backoff(longest_s=settings.restart_longest_s),
             probe=lambda: engine_serves(address),
+            probe_every_s=settings.watch_every_s,
         )
         return Child(spec, self._clock, self._randomness)
 
@@ -163,15 +168,18 @@ class _Serve:
         argv = [sys.executable, "-m", "cosygate.gateway", "--fd", str(sock.fileno()), "--index", str(index)]
         argv += [part for address in engines for part in ("--engine", address)]
         pulse = run_dir / f"gateway-{index}.sock"
-        argv += ["--pulse", str(pulse)]
+        argv += ["--pulse", str(pulse), "--breakers", str(Path(environment[slots.FOLDER]) / "breakers")]
         spec = ChildSpec(
             name=f"gateway {index}",
             argv=[*argv, "--parent-pid", str(os.getpid())],
-            env=environment,
+            env=environment | {slots.SLOT: f"g{index}"},
             pass_fds=(sock.fileno(),),
             grace_s=self._settings.drain_s + 5,
+            backoff=Backoff(longest_s=self._settings.restart_longest_s),
             before_start=lambda: remove_stale_socket(pulse),
+            after_end=lambda: slots.forget(Path(environment[slots.FOLDER]), f"g{index}"),
             probe=lambda: has_pulse(pulse),
+            probe_every_s=self._settings.watch_every_s,
         )
         return Child(spec, self._clock, self._randomness)
 

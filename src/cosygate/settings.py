@@ -13,6 +13,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cosygate.kit.networks import parse_networks
+from cosygate.model.addresses import Reach
+from cosygate.model.rates import parse_named_rates, parse_rates
+from cosygate.model.webhook import Schedule
+
 
 def default_data_dir() -> Path:
     """$XDG_DATA_HOME/cosygate, else ~/.local/share/cosygate (XDG Base Directory specification)."""
@@ -110,6 +115,15 @@ class Settings(BaseSettings):
     )
     retention_hours: float = Field(24 * 7.0, gt=0, description="Hours after which a finished task is erased.")
     upload_expiry_hours: float = Field(24.0, gt=0, description="Hours after which an unfinished upload is erased.")
+    restart_longest_s: float = Field(
+        30.0, gt=0, le=600, description="Longest pause before `serve` starts a process again that keeps dying."
+    )
+    watch_every_s: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="Seconds between looks of `serve` whether a process still works; after three in vain it is replaced.",
+    )
     drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that requests and jobs get to end on SIGTERM.")
 
     # bounds
@@ -144,6 +158,10 @@ class Settings(BaseSettings):
     live_engine_idle_s: float = Field(
         8.0, gt=0, le=600, description="Seconds of an engine's silence while it is fed that end a live call."
     )
+    live_unheard_tries: int = Field(
+        10, ge=1, le=1000, description="Engine calls in a row that must end at the same sound before it is left out…"
+    )
+    live_unheard_s: float = Field(20.0, ge=0, le=3600, description="…and the seconds for which it is tried, at least.")
     live_origins: str = Field(
         "", description="Origins of pages, beside the server's own, that may open live sessions (`https://a.example`)."
     )
@@ -173,6 +191,35 @@ class Settings(BaseSettings):
     def _secret_not_blank(cls, value: str) -> str:
         return value.strip()
 
+    @field_validator("rate_limits")
+    @classmethod
+    def _countable(cls, value: str) -> str:
+        parse_named_rates(value)
+        return value
+
+    @field_validator("unauthenticated_limit")
+    @classmethod
+    def _countable_strangers(cls, value: str) -> str:
+        parse_rates(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_proxies(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _trusted_keys(cls, value: str) -> str:
+        """Raises ValueError: over plain HTTP, whoever is on the way could put in keys of their own."""
+        parts = urlsplit(value)
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        fits = parts.scheme == "https" or (parts.scheme == "http" and here)
+        if value and not (fits and parts.hostname and "@" not in parts.netloc):
+            raise ValueError("it is an https address without a password; plain http only to this machine")
+        return value
+
     @field_validator("live_origins")
     @classmethod
     def _whole_origins(cls, value: str) -> str:
@@ -181,6 +228,28 @@ class Settings(BaseSettings):
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
                 raise ValueError("an origin is scheme://host[:port], and nothing after it")
+        return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        Reach.parse(value)
+        return value
+
+    @field_validator("webhook_schedule")
+    @classmethod
+    def _steps(cls, value: str) -> str:
+        Schedule.parse(value)
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _plain_endpoint(cls, value: str) -> str:
+        """Raises ValueError. Engines get it as an argument, which everybody on the machine may read: no secrets."""
+        parts = urlsplit(value)
+        plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and "@" not in parts.netloc
+        if value and not plain:
+            raise ValueError("it is http[s]://host[:port][/path]; credentials go into OTEL_EXPORTER_OTLP_HEADERS")
         return value
 
     @model_validator(mode="after")
@@ -193,7 +262,8 @@ class Settings(BaseSettings):
 # Options of `cosygate transcribe`, `live` and `token` that have a variable, too.
 _OF_COMMANDS = frozenset(
     {"SERVER", "TOKEN", "FORMAT", "OUT", "LANGUAGE", "MODEL", "CHANNELS", "SUB", "SCOPE", "TENANT", "TTL"}
-    | {"MIC", "SPEED", "RATE", "AUDIO_FORMAT", "PARTIALS", "OUT_FILE", "OUTPUT_FORMAT"}
+    | {"MIC", "SPEED", "RATE", "AUDIO_FORMAT", "PARTIALS", "OUT_FILE", "OUTPUT_FORMAT", "NAME", "JTI"}
+    | {"DAY_S", "MONTH_S", "LIVE"}
 )
 
 

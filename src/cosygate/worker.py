@@ -12,14 +12,18 @@ from collections.abc import Awaitable, Callable
 
 from cosygate import errors
 from cosygate.flows import housekeeping
+from cosygate.flows.webhooks import LOOK_EVERY_S
+from cosygate.kit import vitals
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.logs import logger
 from cosygate.model.job import Claim
+from cosygate.model.principal import tenant_of
 from cosygate.wiring import House
 
 _log = logger()
 _LOOK_EVERY_S = 0.5  # with the outbox's two looks a second: four in all when idle
 _RELAY_EVERY_S = 0.5
+_SWITCHES_EVERY_S = 1.0
 MOST_RUNNERS = 64  # as many as the setting `workers` allows
 _SWEEP_EVERY_S = 3600.0  # it looks at every stored upload, and what it finds hurts nobody meanwhile
 
@@ -58,6 +62,10 @@ class Runner:
             *([asyncio.create_task(self._every(_SWEEP_EVERY_S, self._house.live_keeper.sweep))] if first else []),
             asyncio.create_task(self._dispatch()),
             asyncio.create_task(self._every(_RELAY_EVERY_S, self._relay)),
+            asyncio.create_task(self._every(LOOK_EVERY_S, self._house.sender.look)),
+            asyncio.create_task(self._every(_SWITCHES_EVERY_S, self._house.switchboard.look)),
+            asyncio.create_task(self._every(_SWITCHES_EVERY_S, self._house.quotas.look)),
+            asyncio.create_task(self._every(vitals.EVERY_S, vitals.Vitals(self._house.clock).look)),
             asyncio.create_task(self._every(self._house.reaper_every_s, self._house.reaper.round)),
             asyncio.create_task(self._every(self._house.housekeeping_every_s, keep.round)),
         ]
@@ -67,11 +75,12 @@ class Runner:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        sending = asyncio.create_task(self._house.sender.stop(grace_s))
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         for job in self._running:
             job.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._running, sending, return_exceptions=True)
 
     def _limit(self) -> int:
         return self._jobs or math.ceil((self._house.engines.slots() + 1) / self._runners)
@@ -81,6 +90,11 @@ class Runner:
         while True:
             try:
                 await self._house.engines.refresh()
+                if (pause_s := self._house.engines.pause_s()) > 0:
+                    # Every job would be handed back at once: they wait better where they are.
+                    await self._house.clock.sleep(min(pause_s, _LOOK_EVERY_S))
+                    continue
+                seen = self._house.admission.mark()
                 claim = await self._house.transcribe.claim(self._claimant)
                 failures = 0
             except Exception as error:  # whatever it was: a runner that gave up would leave every job waiting for ever
@@ -94,6 +108,7 @@ class Runner:
             if claim is None:
                 await self._house.queue.wait(_LOOK_EVERY_S)
                 continue
+            self._house.admission.claimed(tenant_of(claim.job.owner), claim.job.cost_s, seen)
             self._begin(claim)
             while len(self._running) >= self._limit():
                 self._room.clear()

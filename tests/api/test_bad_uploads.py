@@ -60,7 +60,7 @@ def test_ids_and_seqs(server: Server, alice: httpx2.Client, path: str, expected:
         ({"is_last": "1", "diarize": "true"}, (422, "option_unsupported")),
         ({"is_last": "1", "emotion": "true"}, (422, "option_unsupported")),
         ({"is_last": "1", "words": "true"}, (422, "option_unsupported")),
-        ({"is_last": "1", "callback_url": "http://127.0.0.1/"}, (422, "option_unsupported")),
+        ({"is_last": "1", "callback_url": "http://127.0.0.1/"}, (422, "option_invalid")),
         ({"is_last": "1", "surprise": "1"}, (422, "option_unsupported")),
     ],
 )

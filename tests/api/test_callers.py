@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -17,6 +17,9 @@ import jwt
 import pytest
 
 from tests.api.conftest import code_of, wav
+from tests.support.faults import wait_for
+from tests.support.issuer import Issuer as Provider
+from tests.support.issuer import Key
 from tests.support.server import Server, wait_task
 
 Send = Callable[..., httpx2.Response]
@@ -40,7 +43,9 @@ def _forged(header: dict[str, Any], claims: dict[str, Any], key: bytes = b"") ->
 GOOD = {"sub": "alice", "exp": int(NOW) + 3600}
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YTpi", "Token x", "bearer"])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Basic YTpi", "Token x", "Token", "bearer", "x", "Bearer\t"]
+)
 def test_no_token(server: Server, authorization: str | None) -> None:
     answer = _get(server, authorization)
     assert code_of(answer) == (401, "token_missing")
@@ -91,6 +96,16 @@ def test_expired(server: Server) -> None:
 
 def test_a_long_token(server: Server) -> None:
     assert code_of(_get(server, "Bearer " + "a" * 60_000)) == (401, "token_invalid")
+
+
+def test_two_tokens_are_none(server: Server) -> None:
+    """A proxy may have looked at the other one."""
+    good = ("Authorization", f"Bearer {server.token()}")
+    for other in (good, ("authorization", "Bearer x"), ("AUTHORIZATION", ""), ("Authorization", "Basic YTpi")):
+        for pair in ([good, other], [other, good]):
+            answer = httpx2.get(f"{server.url}/v1/tasks", headers=pair, timeout=30)
+            assert code_of(answer) == (401, "token_invalid")
+    assert httpx2.get(f"{server.url}/v1/tasks", headers=[good], timeout=30).status_code == 200
 
 
 def test_a_megabyte_of_token(server: Server) -> None:
@@ -154,30 +169,76 @@ def test_the_audio_cookie_is_for_one_task_and_no_token(
     assert code_of(httpx2.get(f"{server.url}/v1/task/{first}/audio", headers=broken)) == (401, "token_invalid")
 
 
+# --- an identity provider --------------------------------------------------------------------------------------------
+
+OURS = {"aud": "gate", "iss": "us"}
+KEYS = {algorithm: Key(algorithm, f"{algorithm}-1") for algorithm in ("RS256", "ES256", "EdDSA")}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider(*KEYS.values()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[Server]:
+    options = {"jwt_audience": "gate", "jwt_issuer": "us", "jwt_jwks_url": provider.url, "jwt_jwks_refresh_s": 1}
+    with Server(tmp_path_factory.mktemp("aud"), recogniser="scripted", **options) as running:
+        yield running
+        log = running.log()
+    assert "Traceback" not in log and "crashed" not in log
+
+
 @pytest.mark.parametrize("claims", [{"aud": "other", "iss": "us"}, {"aud": "gate"}, {"iss": "us"}, {}])
-def test_audience_and_issuer(tmp_path_factory: pytest.TempPathFactory, claims: dict[str, str]) -> None:
-    server = _configured(tmp_path_factory)
-    token = jwt.encode({**GOOD, **claims}, server.secret, "HS256")
-    assert code_of(_get(server, f"Bearer {token}")) == (401, "token_invalid")
-    right = jwt.encode({**GOOD, "aud": "gate", "iss": "us"}, server.secret, "HS256")
-    assert _get(server, f"Bearer {right}").status_code == 200
+def test_audience_and_issuer(configured: Server, claims: dict[str, str]) -> None:
+    token = jwt.encode({**GOOD, **claims}, configured.secret, "HS256")
+    assert code_of(_get(configured, f"Bearer {token}")) == (401, "token_invalid")
+    right = jwt.encode({**GOOD, **OURS}, configured.secret, "HS256")
+    assert _get(configured, f"Bearer {right}").status_code == 200
 
 
-_servers: list[Server] = []
+@pytest.mark.parametrize("algorithm", list(KEYS))
+def test_tokens_of_a_provider(configured: Server, algorithm: str) -> None:
+    key = KEYS[algorithm]
+    assert _get(configured, f"Bearer {key.token(**OURS)}").status_code == 200
+    for wrong in ({"aud": "other"}, {"iss": "them"}, {"exp": None}, {"nbf": int(NOW) + 3600}, {"sub": "a/b"}):
+        assert code_of(_get(configured, f"Bearer {key.token(**(OURS | wrong))}")) == (401, "token_invalid")
+    late = key.token(**OURS, exp=int(NOW) - 60)
+    assert code_of(_get(configured, f"Bearer {late}")) == (401, "token_expired")
+    confused = _forged({"alg": "HS256", "kid": key.kid}, GOOD | OURS, key.pem())
+    assert code_of(_get(configured, f"Bearer {confused}")) == (401, "token_invalid")
+    strangers = Key(algorithm, key.kid).token(**OURS)
+    assert code_of(_get(configured, f"Bearer {strangers}")) == (401, "token_invalid")
 
 
-def _configured(factory: pytest.TempPathFactory) -> Server:
-    if not _servers:
-        options = {"jwt_audience": "gate", "jwt_issuer": "us"}
-        _servers.append(Server(factory.mktemp("aud"), recogniser="scripted", **options).start())
-    return _servers[0]
+def test_a_key_that_is_withdrawn_while_its_token_is_in_use(configured: Server, provider: Provider) -> None:
+    token = KEYS["RS256"].token(**OURS)
+    assert _get(configured, f"Bearer {token}").status_code == 200
+    provider.status = 500  # away: what is known holds
+    asked = provider.asked
+    wait_for(lambda: provider.asked > asked + 1, "two looks")
+    assert _get(configured, f"Bearer {token}").status_code == 200
+    provider.keys.remove(KEYS["RS256"])
+    provider.status = 200
+    wait_for(lambda: _get(configured, f"Bearer {token}").status_code == 401, "the key's end")
+    assert code_of(_get(configured, f"Bearer {token}")) == (401, "token_invalid")
+    assert _get(configured, f"Bearer {KEYS['ES256'].token(**OURS)}").status_code == 200
+    provider.keys.append(KEYS["RS256"])
+    wait_for(lambda: _get(configured, f"Bearer {token}").status_code == 200, "the key again")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _stop_configured() -> Any:
-    yield
-    while _servers:
-        _servers.pop().kill()
+def test_a_provider_that_never_answered(data_dir: Any) -> None:
+    """Its tokens have to wait; ours do not, and nothing else does."""
+    with Provider() as provider:
+        provider.status = 500
+        with Server(data_dir, recogniser="scripted", jwt_jwks_url=provider.url) as server:
+            answer = _get(server, f"Bearer {KEYS['EdDSA'].token()}")
+            assert code_of(answer) == (503, "keys_unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert _get(server, f"Bearer {server.token()}").status_code == 200
+            provider.keys, provider.status = [KEYS["EdDSA"]], 200
+            wait_for(lambda: _get(server, f"Bearer {KEYS['EdDSA'].token()}").status_code == 200, "its keys")
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,8 @@ def test_too_little_free_space_stops_the_first_frame(tmp_path: Path) -> None:
 
 # --- audio that ends engines -----------------------------------------------------------------------------------------
 
+SOON = {"engines": 1, "live_unheard_tries": 6, "live_unheard_s": 1}  # more than open an engine's breaker
+
 
 def play(server: Victim, recording: LiveRecording, speed: float, sub: str) -> tuple[list[Any], list[Any]]:
     """The finals and the gaps that the client was told."""
@@ -223,11 +225,12 @@ def digest(recording: LiveRecording, start: int, end: int) -> str:
 
 
 def test_audio_that_no_engine_survives_is_left_out_and_told(tmp_path: Path) -> None:
-    """Its calls fail, ten times; the engine itself lives (else: the next test)."""
+    """Its calls fail, time after time; the engine itself lives (else: the next test)."""
     poisoned, other = speech(5.0, seed=66), speech(5.0, seed=67)
     rules = [{"when": {"sha256": digest(poisoned, 2 * RATE, 3 * RATE), "bytes": 2 * RATE}, "do": "fail"}]
-    with Victim(tmp_path / "data", script=SCRIPT | {"rules": rules}, engines=1) as server:
+    with Victim(tmp_path / "data", script=SCRIPT | {"rules": rules}, **SOON) as server:
         results = beside(server, poisoned=poisoned, other=other)
+        assert "breaker.opened" not in server.log(), "one session's sound has shut everybody out"
     finals, gaps = results["poisoned"]
     [gap] = gaps
     assert gap["from"] == 2 * RATE and gap["code"] == "engine_failed"
@@ -244,13 +247,13 @@ def test_audio_that_no_engine_survives_is_left_out_and_told(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_who_shares_an_engine_with_what_ends_it_loses_nothing(tmp_path: Path) -> None:
-    """It dies at once each time, long before a piece of the other's is complete. Ten times: `serve` waits longer and
-    longer before it starts one again, so this takes a minute and more."""
+    """It dies at once each time, long before a piece of the other's is complete."""
     poisoned, other = speech(8.0, seed=68), speech(8.0, seed=69)
     rules = [{"when": {"sha256": digest(poisoned, 0, 1600), "bytes": 3200}, "do": "crash"}]
     script = {"hear": "digest", "segment_s": 4.0, "rules": rules}
-    with Victim(tmp_path / "data", script=script, engines=1) as server:
+    with Victim(tmp_path / "data", script=script, restart_longest_s=0.5, **SOON) as server:
         results = beside(server, poisoned=poisoned, other=other)
+        assert "breaker.opened" not in server.log(), "one session's sound has shut everybody out"
     assert [gap["from"] for gap in results["poisoned"][1]] == [0]
     finals, gaps = results["other"]
     assert not gaps, "somebody else's audio was taken for what ends engines"

@@ -21,9 +21,11 @@ Send = Callable[..., httpx2.Response]
 
 
 def test_alive_and_ready(server: Server) -> None:
-    assert httpx2.get(f"{server.url}/health").json()["status"] == "ok"
+    engines = [{"engine": 0, "breaker": "closed"}]
+    health = httpx2.get(f"{server.url}/health").json()
+    assert (health["status"], health["engines"]) == ("ok", engines)
     ready = httpx2.get(f"{server.url}/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": [], "engines": engines})
 
 
 def test_models_tell_what_they_can(alice: httpx2.Client) -> None:
@@ -48,6 +50,73 @@ def test_metrics_by_their_fixed_names(server: Server, send: Send, alice: httpx2.
     assert samples["cv_request_total", (("method", "PUT"), route, ("status", "202"))] >= 1
     assert session_id not in text  # labels are templates, never ids
     assert task_id not in text
+
+
+def series(server: Server) -> set[str]:
+    """Every series there is, without its value."""
+    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+
+def test_the_first_scrape_shows_every_metric(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """And what is known of labels at 0: a first failure must be a rise, not a series that begins at 1."""
+    with Server(tmp_path_factory.mktemp("fresh"), recogniser="scripted") as server:
+        text = httpx2.get(f"{server.url}/metrics").text
+    shown = {f.name for f in text_string_to_metric_families(text) if f.samples}
+    assert {name.removesuffix("_total") for name in metrics.NAMES} == shown
+    for known in (
+        'cv_request_total{method="PUT",route="/v1/audio/{session_id}/{seq}",status="503"} 0.0',
+        'cv_request_seconds_bucket{le="0.48",route="/v1/audio/{session_id}/{seq}"} 0.0',
+        'cv_task_total{state="failed"} 0.0',
+        'cv_task_failed_total{code="engine_failed"} 0.0',
+        'cv_rejected_total{reason="storage_full"} 0.0',
+        "cv_task_duration_count 0.0",
+    ):
+        assert known in text.splitlines()
+
+
+def test_odd_requests_make_no_series_without_end(server: Server) -> None:
+    """Methods, paths, ids, tenants and names that a client makes up are nobody's label."""
+    with server.http("mallory", tenant="acme-0") as http:
+        before = series(server)
+
+        def odd(number: int) -> None:
+            name = f"odd{number}"
+            match number % 5:
+                case 0:
+                    http.request(("PROPFIND", "MKCOL", "LOCK", "PURGE", "REPORT")[number // 5 % 5], f"/{name}")
+                case 1:
+                    http.get(f"/v1/{name}/{name}", params={name: name})
+                case 2:
+                    http.put(f"/v1/audio/{name}/x{number}", content=b"", headers={"X-" + name: name})
+                case 3:
+                    http.get(f"/v1/task/{name}", headers={"Authorization": f"Bearer {name}"})
+                case _:
+                    token = server.token(name, tenant=name)
+                    http.delete(f"/v1/audio/{name}", headers={"Authorization": f"Bearer {token}"})
+
+        for number in range(500):
+            odd(number)
+        once = series(server)
+        assert len(once - before) < 40
+        assert not [one for one in once if "odd" in one or "acme" in one or "mallory" in one or "PROPFIND" in one]
+        assert 'cv_request_total{method="OTHER",route="unmatched",status="404"}' in once
+        for number in range(500, 1000):
+            odd(number)
+        assert series(server) - once == set()
+
+
+def test_why_tasks_failed_is_counted(server: Server, send: Send, alice: httpx2.Client, session_id: str) -> None:
+    def counted() -> float:
+        lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+        return float(
+            next(x for x in lines if x.startswith('cv_task_failed_total{code="media_undecodable"}')).split()[1]
+        )
+
+    before = counted()
+    task_id = send(session_id, 0, b"fLaC" + bytes(2000), is_last="1").json()["task_id"]
+    assert wait_task(alice, task_id)["error"]["code"] == "media_undecodable"
+    assert counted() == before + 1
 
 
 def test_routes_and_methods_that_are_not_there(alice: httpx2.Client) -> None:
@@ -135,10 +204,10 @@ def test_one_caller_cannot_hold_every_event_stream(tmp_path_factory: pytest.Temp
 
 
 def test_a_stuck_gateway_is_replaced(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with Server(tmp_path_factory.mktemp("stuck"), recogniser="scripted") as server:
+    with Server(tmp_path_factory.mktemp("stuck"), recogniser="scripted", watch_every_s=1) as server:
         gateway = server.find("cosygate.gateway")[0]
         gateway.suspend()
-        deadline = time.monotonic() + 60  # three unanswered questions, five seconds apart and each waited for
+        deadline = time.monotonic() + 60  # three unanswered questions, a second apart and each waited for
         while gateway.is_running() and gateway.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline, "the stuck gateway still runs"
             time.sleep(0.2)

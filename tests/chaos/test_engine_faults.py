@@ -34,7 +34,7 @@ def test_a_killed_engine_is_replaced_and_its_job_goes_on(data_dir: Path) -> None
 
 @pytest.mark.slow
 def test_a_stopped_engine_holds_nobody_up_and_is_replaced(data_dir: Path) -> None:
-    settings = {"engines": 2, "engine_slots": 1, "engine_idle_s": 2.0}
+    settings = {"engines": 2, "engine_slots": 1, "engine_idle_s": 2.0, "watch_every_s": 2.5}
     with Victim(data_dir, script={"delay_s": 1.0}, **settings) as victim, victim.http() as http:
         jobs = [submit(http, f"job-{n}", recording(n)) for n in range(2)]
         for task_id in jobs:
@@ -50,7 +50,7 @@ def test_a_stopped_engine_holds_nobody_up_and_is_replaced(data_dir: Path) -> Non
         for n in range(3):
             assert wait_task(http, submit(http, f"later-{n}", recording(n)), 15)["state"] == "succeeded"
         assert time.monotonic() - began < 3 * 1.0 + 4.0
-        # Three unanswered questions, five seconds apart and each waited for.
+        # Three unanswered questions, two and a half seconds apart and each waited for.
         wait_for(lambda: not hung.is_running(), "the end of the stopped engine", 45)
         assert time.monotonic() - stopped_at < 45
         wait_for(lambda: all(e["up"] for e in http.get("/v1/models").json()["engines"]), "the new engine")

@@ -18,7 +18,7 @@ SEED = 3
 
 
 def victim(data_dir: Path, script: dict[str, object] | None = None, **settings: object) -> Victim:
-    return Victim(data_dir, script=script or SCRIPT, **(SETTINGS | {"workers": 2} | settings))
+    return Victim(data_dir, script=script or SCRIPT, **(SETTINGS | {"workers": 2, "restart_longest_s": 1} | settings))
 
 
 @pytest.mark.slow

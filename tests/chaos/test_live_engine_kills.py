@@ -13,7 +13,7 @@ from tests.support.live import LiveCaller, compare
 from tests.support.live_runs import SETTINGS, check_kept, engine_kill_run, recordings, rehearse, wait_engines
 
 SCRIPT = {"hear": "digest", "segment_s": 1.0, "delay_s": 0.05}
-QUICK = {"engines": 2, "engine_idle_s": 2.0, "live_engine_idle_s": 2.0}
+QUICK = {"engines": 2, "engine_idle_s": 2.0, "live_engine_idle_s": 2.0, "restart_longest_s": 1}
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ _SERVER: list[Victim] = []
 def setup_module() -> None:
     folder = Path(tempfile.mkdtemp(prefix="cosygate-machine-"))
     script = {"hear": "digest", "segment_s": PIECE / 16_000}
-    victim = Victim(folder / "data", script=script, workers=2, live_sessions_each=1000, live_window_s=120)
+    settings = {"workers": 2, "live_sessions_each": 1000, "live_window_s": 120, "restart_longest_s": 0.5}
+    victim = Victim(folder / "data", script=script, **settings)
     _SERVER.append(victim.start())
 
 
@@ -212,7 +213,7 @@ class LiveMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.gateways_killed < 1)
     @rule(index=st.sampled_from([0, 1, None, None, None, None]))
     def kill_a_gateway(self, index: int | None) -> None:
-        """Now and then: it takes two seconds until it is there again."""
+        """Now and then: it takes a second or two until it is there again."""
         if index is None:
             return
         self.gateways_killed += 1

@@ -232,7 +232,7 @@ async def test_an_engine_that_shuts_down_costs_nothing() -> None:
             with pytest.raises(errors.EngineUnavailable) as caught:
                 async for _ in events:
                     pass
-            assert type(caught.value) is errors.EngineUnavailable
+            assert type(caught.value) is errors.EngineLeaving
             process.process.wait(5)
             assert process.process.returncode == 0
 

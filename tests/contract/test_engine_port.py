@@ -408,6 +408,7 @@ def test_no_status_costs_an_attempt_before_the_audio_was_looked_at(code: grpc.St
         error = translate(code, "details", accepted=accepted)
         assert type(error) is STATUS_ERRORS[code][accepted]
         assert ("details" in error.detail) == isinstance(error, errors.EngineRefused)
+        assert getattr(error, "gone", False) == (code is grpc.StatusCode.UNAVAILABLE)
 
 
 def test_a_refusal_is_cut_to_what_a_client_should_see() -> None:

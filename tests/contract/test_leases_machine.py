@@ -28,12 +28,16 @@ T = TypeVar("T")
 DOORS = 2
 FAULT = ("engine_failed", "it failed")
 WORKERS = ("w0", "w1", "w2")
+OWNERS = (OWNER, OWNER, OWNER, "other/ann", "third/ann")  # each of a tenant of its own
 
 
 door_numbers = st.integers(0, DOORS - 1)
 # Which of the jobs, claims or sightings there ever were: usually one that still matters, sometimes any.
 picks = st.tuples(st.integers(0, 999), st.sampled_from(("alive", "alive", "alive", "any")))
 Pick = tuple[int, str]
+new_jobs = st.lists(  # (priority, owner, cost)
+    st.tuples(st.integers(0, 1), st.sampled_from(OWNERS), st.sampled_from((0.5, 1.0, 4.0))), min_size=1, max_size=3
+)
 
 
 class Leasing(RuleBasedStateMachine):
@@ -62,7 +66,7 @@ class Leasing(RuleBasedStateMachine):
     def start(self) -> None:
         shutil.copy(self.template, self.path)
         self.doors = [self.run(open_records(self.path)) for _ in range(DOORS)]
-        self.submit([0, 1, 0], 0)
+        self.submit([(0, OWNER, 1.0), (1, OWNER, 1.0), (0, OWNER, 1.0)], 0)
 
     def teardown(self) -> None:
         if self.doors:
@@ -85,18 +89,19 @@ class Leasing(RuleBasedStateMachine):
         """There always is one: most rules are about claims, and a rule that finds none has wasted its step."""
         wanted = self.claims if pick[1] == "any" else [claim for claim in self.claims if self.model.held(claim)]
         if not wanted:
-            self.submit([0], 0)
+            self.submit([(0, OWNER, 1.0)], 0)
             self.claim(WORKERS[0], 0)
         return self.some(self.claims, [claim for claim in self.claims if self.model.held(claim)], pick)
 
     # --- what clients do ----------------------------------------------------------------------------------------
 
-    @rule(priorities=st.lists(st.integers(0, 1), min_size=1, max_size=3), door=door_numbers)
-    def submit(self, priorities: list[int], door: int) -> None:
-        for priority in priorities:
+    @rule(new=new_jobs, door=door_numbers)
+    def submit(self, new: list[tuple[int, str, float]], door: int) -> None:
+        for priority, owner, cost_s in new:
             self.submitted += 1
-            job = self.run(submit(self.doors[door], self.submitted, priority=priority))
-            self.model.jobs[job.id] = ModelJob(job.id, priority, job.created_at)
+            one = submit(self.doors[door], self.submitted, owner=owner, priority=priority, cost_s=cost_s)
+            job = self.run(one)
+            self.model.jobs[job.id] = ModelJob(job.id, priority, job.created_at, owner, cost_s)
             self.hints.append(job.id)
             self.jobs.append(job.id)
 
@@ -104,13 +109,15 @@ class Leasing(RuleBasedStateMachine):
     def submit_again(self, pick: Pick, door: int) -> None:
         job = self.some_job(pick)
         if job in self.model.jobs:
-            assert self.run(self.doors[door].uploads.complete(new_job(int(job, 16)))).id == job
+            again = new_job(int(job, 16), owner=self.model.jobs[job].owner)
+            assert self.run(self.doors[door].uploads.complete(again)).id == job
 
     @rule(pick=picks, door=door_numbers)
     def cancel(self, pick: Pick, door: int) -> None:
         job = self.some_job(pick)
-        after = self.run(self.doors[door].jobs.cancel(OWNER, job, self.now))
-        if model := self.model.jobs.get(job):
+        model = self.model.jobs.get(job)
+        after = self.run(self.doors[door].jobs.cancel(model.owner if model else OWNER, job, self.now))
+        if model:
             if model.state not in TERMINAL:
                 model.end(JobState.CANCELLED, "cancelled", {})
             assert after is not None
@@ -307,7 +314,12 @@ class Leasing(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: self.doors)
     def tables_tell_what_the_model_tells(self) -> None:
-        stored = {job.id: job for job in self.run(self.doors[0].jobs.page(OWNER, state=None, before=None, limit=999))}
+        page = self.doors[0].jobs.page
+        stored = {
+            job.id: job
+            for owner in sorted(set(OWNERS))
+            for job in self.run(page(owner, state=None, before=None, limit=999))
+        }
         assert stored.keys() == self.model.jobs.keys()  # nothing lost, nothing left behind
         for job_id, job in stored.items():
             model = self.model.jobs[job_id]

@@ -87,6 +87,39 @@ async def test_open_sessions_are_bounded_per_owner_and_in_all(records: SqlRecord
     await records.live.open(new_session(4), **limits)
 
 
+async def test_a_tenants_quota_is_of_all_its_owners_together(records: SqlRecords) -> None:
+    limits = {"max_of_owner": 2, "max_of_all": 9, "max_of_tenant": 2}
+    await records.live.open(new_session(1, owner="acme/ann"), **limits)
+    await records.live.open(new_session(2, owner="acme/bob"), **limits)
+    for number, owner in enumerate(("acme0/ann", "acme-/ann", "acm/e"), start=3):  # their neighbours in the index
+        await records.live.open(new_session(number, owner=owner), **limits)
+    with pytest.raises(errors.QuotaExceeded) as refused:
+        await records.live.open(new_session(9, owner="acme/cid"), **limits)
+    assert refused.value.extra == {"quota": "live", "limit": 2, "used": 2}
+    assert await records.live.find(session_id(9)) is None
+    await records.live.open(new_session(9, owner="acme/cid"), max_of_owner=2, max_of_all=9, max_of_tenant=3)
+    with pytest.raises(errors.QuotaExceeded):
+        await records.live.open(new_session(10, owner="acme/cid"), **limits)
+    await records.live.open(new_session(10, owner="acme/cid"), max_of_owner=2, max_of_all=9, max_of_tenant=0)
+
+
+async def test_a_tenants_quota_holds_in_a_race(door: Door, records: SqlRecords) -> None:
+    other = await door()
+    doors = [records, other]
+    try:
+        tries = (
+            doors[number % 2].live.open(
+                new_session(number, owner=f"acme/o{number}"), max_of_owner=9, max_of_all=99, max_of_tenant=5
+            )
+            for number in range(20)
+        )
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    finally:
+        await other.close()
+    assert outcomes.count(None) == 5
+    assert sum(isinstance(outcome, errors.QuotaExceeded) for outcome in outcomes) == 15
+
+
 async def test_the_bounds_hold_in_a_race(door: Door, records: SqlRecords) -> None:
     other = await door()
     doors = [records, other]

@@ -153,6 +153,13 @@ def python(code: str) -> str:
     return shlex.join([sys.executable, "-c", code, "{wav}"])
 
 
+def wait_for(look: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
 def processes_with(word: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
@@ -199,7 +206,7 @@ def test_what_goes_wrong_is_an_error_and_leaves_nothing_behind(code: str, says: 
         hear(command, tone(0.1))
     assert time.monotonic() - started < 5
     assert list(temporary.iterdir()) == []
-    assert processes_with(str(temporary)) == []
+    wait_for(lambda: not processes_with(str(temporary)), "what was killed to be gone")
 
 
 def test_what_the_command_started_is_killed_with_it(temporary: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -22,15 +24,19 @@ def sections() -> dict[str, str]:
 
 def options() -> dict[str, dict[str, str | None]]:
     """Command → option → the environment variable that stands for it."""
-    found: dict[str, dict[str, str | None]] = {}
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        found[name] = {}
-        for parameter in command.params:
-            long = [o for o in parameter.opts if o.startswith("--")]
-            if long and not getattr(parameter, "hidden", False) and long[0] != "--help":
-                variable = parameter.envvar or re.search(r"COSYGATE_[A-Z_]+", parameter.help or "")
-                found[name][long[0]] = variable if isinstance(variable, str) or variable is None else variable[0]
-    return found
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    return {name: dict(_options(command)) for name, command in commands.items()}
+
+
+def _options(command: Any) -> Iterator[tuple[str, str | None]]:
+    """Those of a command, and of the commands in it: a group has one part of the page."""
+    for parameter in command.params:
+        long = [o for o in parameter.opts if o.startswith("--")]
+        if long and not getattr(parameter, "hidden", False) and long[0] != "--help":
+            variable = parameter.envvar or re.search(r"COSYGATE_[A-Z_]+", parameter.help or "")
+            yield long[0], variable if isinstance(variable, str) or variable is None else variable[0]
+    for below in getattr(command, "commands", {}).values():
+        yield from _options(below)
 
 
 def test_every_command_option_and_setting_is_in_the_page_and_no_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -54,4 +55,8 @@ def test_every_error_has_one_row_and_advice() -> None:
 def test_every_metric_is_there() -> None:
     rows = [name for name in metrics.NAMES if f"| `{name}` |" in page("metrics.md")]
     assert rows == list(metrics.NAMES)
-    assert page("metrics.md").count("| `cv_") == len(metrics.NAMES)
+    listed, labels = page("metrics.md").split("## Labels")
+    assert listed.count("| `cv_") == len(metrics.NAMES)
+    for row in re.findall(r"^\| `(cv_\w+)` \| \w+ \| (`.*`) \|", listed, re.MULTILINE):
+        for label in row[1].split(", "):
+            assert f"| {label} | `{row[0]}` | " in labels

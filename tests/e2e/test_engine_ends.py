@@ -65,7 +65,7 @@ async def test_sigterm_says_so_lets_calls_finish_and_ends() -> None:
             await asyncio.sleep(0.2)
             answer = await health.Check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-            with pytest.raises(errors.EngineUnavailable):
+            with pytest.raises(errors.EngineLeaving):
                 await recognise(engine, SECOND)
         assert isinstance((await call)[-1], Done)
         assert await asyncio.to_thread(process.process.wait, 5) == 0
@@ -81,7 +81,7 @@ async def test_calls_that_wait_are_sent_away_at_once() -> None:
         waits = asyncio.create_task(recognise(engine, SECOND))
         await asyncio.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
-        with pytest.raises(errors.EngineUnavailable):
+        with pytest.raises(errors.EngineLeaving):
             await asyncio.wait_for(waits, 2)
         assert not runs.done()
         runs.cancel()
@@ -97,7 +97,7 @@ async def test_calls_that_outlast_the_grace_cost_their_recordings_nothing() -> N
         call = asyncio.create_task(recognise(engine, SECOND))
         await asyncio.sleep(0.4)
         os.kill(process.pid, signal.SIGTERM)
-        with pytest.raises(errors.EngineUnavailable):
+        with pytest.raises(errors.EngineLeaving):
             await call
         assert await asyncio.to_thread(process.process.wait, 5) == 0
         await engine.close()

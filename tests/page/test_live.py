@@ -10,7 +10,7 @@ import jiwer
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import SAMPLES, Visit, _script, ask, task_id
+from tests.page.conftest import SAMPLES, Visit, _script, ask, task_id, until
 from tests.page.speaking import DIGEST, Sent, check_sound, heard_without_cuts, speak, stop, stored, transcript
 from tests.page.test_access import check
 from tests.support.proxy import Fault, FaultProxy, Kind, Way
@@ -70,7 +70,7 @@ def test_words_appear_while_they_are_spoken_and_become_a_transcript(
         audio = stored(server, "ada", page)
         assert audio == sent.audio()
         check_sound(audio)
-        page.wait_for_function("document.querySelector('audio').duration > 0")
+        until(page, "document.querySelector('audio').duration > 0")
         heard = page.locator("audio").evaluate("audio => audio.duration")
         assert heard == pytest.approx(len(audio) / 32_000, abs=1e-5)  # Chromium counts in microseconds
 

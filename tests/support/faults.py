@@ -68,10 +68,7 @@ class Victim(Server):
         return sorted(path.name for path in self.data_dir.glob(f"blobs/results/*/{task_id}/*"))
 
     def gateway(self, index: int) -> psutil.Process:
-        [found] = [
-            p for p in self.find("cosygate.gateway") if p.cmdline()[p.cmdline().index("--index") + 1] == str(index)
-        ]
-        return found
+        return self._child("cosygate.gateway", "--index", str(index))
 
     def engine(self, index: int) -> psutil.Process:
         return self._child("cosygate.engine", "--listen", f"unix:{self.data_dir / 'run'}/engine-{index}.sock")

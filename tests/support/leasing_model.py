@@ -7,7 +7,9 @@ from typing import Any
 
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, Job, JobState, Requeue
+from cosygate.model.turns import QUANTUM_S
 from cosygate.ports.records import MAX_DELAY_S, Beat
+from tests.support.records import OWNER
 
 
 @dataclass
@@ -17,6 +19,8 @@ class ModelJob:
     id: str
     priority: int
     created_at: float
+    owner: str = OWNER
+    cost_s: float = 1.0
     state: JobState = JobState.QUEUED
     fence: int = 0
     beat: int = 0
@@ -64,6 +68,7 @@ def visible(job: Job) -> tuple[object, ...]:
 @dataclass
 class LeasingModel:
     jobs: dict[str, ModelJob] = field(default_factory=dict)
+    lines: dict[int, list[list[Any]]] = field(default_factory=dict)  # priority → [tenant, credit], as they are served
 
     def held(self, claim: Claim | Beat) -> ModelJob | None:
         """The job of a claim that still holds."""
@@ -71,18 +76,41 @@ class LeasingModel:
         return job if job and job.state is JobState.RUNNING and job.fence == claim.fence else None
 
     def claim(self, worker: str, now: float) -> ModelJob | None:
-        """By priority, then age. Once a delay is over it stays over; one that no requeue could ask for is over too."""
+        """By priority, then whose tenant's turn it is, then age. Once a delay is over it stays over; one that no
+        requeue could ask for is over too."""
         for job in self.jobs.values():
             if job.not_before is not None and not now < job.not_before <= now + MAX_DELAY_S:
                 job.not_before = None
         ready = [job for job in self.jobs.values() if job.state is JobState.QUEUED and job.not_before is None]
-        if not ready:
+        level = min((job.priority for job in ready), default=None)
+        self.lines = {other: line for other, line in self.lines.items() if level is not None and other >= level}
+        if level is None:
             return None
-        first = min(ready, key=lambda job: (job.priority, job.created_at))
+        first = self.first_of([job for job in ready if job.priority == level], level)
         first.state, first.claimant = JobState.RUNNING, worker
         first.fence, first.beat, first.percent = first.fence + 1, 0, 0
         if first.fence > 1:
             first.story = [("restarted", {})]
+        return first
+
+    def first_of(self, ready: list[ModelJob], level: int) -> ModelJob:
+        """Deficit round robin, credit by credit: all get the same until one can pay, the longest waiting one first."""
+        heads: dict[str, ModelJob] = {}
+        for job in sorted(ready, key=lambda job: job.created_at):
+            heads.setdefault(job.owner, job)
+        line = [place for place in self.lines.get(level, []) if place[0] in heads]
+        line += [[owner, 0.0] for owner in heads if owner not in {place[0] for place in line}]
+        self.lines[level] = line
+        while not (able := [place for place in line if place[1] >= heads[place[0]].cost_s]):
+            for place in line:
+                place[1] += QUANTUM_S
+        line.remove(able[0])
+        owner, credit = able[0]
+        first = heads[owner]
+        if len(heads) == 1:
+            line.clear()
+        elif any(job.owner == owner for job in ready if job is not first):
+            line.append([owner, credit - first.cost_s])
         return first
 
     def requeue(

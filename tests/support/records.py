@@ -27,7 +27,9 @@ def new_upload(number: int, *, owner: str = OWNER, session: str | None = None, e
     )
 
 
-def new_job(number: int, *, owner: str = OWNER, session: str | None = None, priority: int = 0) -> NewJob:
+def new_job(
+    number: int, *, owner: str = OWNER, session: str | None = None, priority: int = 0, cost_s: float = 0.0
+) -> NewJob:
     """The job of upload `number`; ids and ages rise with the number."""
     return NewJob(
         id=f"{number:032x}",
@@ -40,12 +42,15 @@ def new_job(number: int, *, owner: str = OWNER, session: str | None = None, prio
         created_at=2_000.5 + number,
         trace_id="0af7651916cd43dd8448eb211c80319c",
         priority=priority,
+        cost_s=cost_s,
     )
 
 
-async def submit(records: SqlRecords, number: int, *, owner: str = OWNER, priority: int = 0) -> Job:
+async def submit(
+    records: SqlRecords, number: int, *, owner: str = OWNER, priority: int = 0, cost_s: float = 0.0
+) -> Job:
     await records.uploads.open(new_upload(number, owner=owner), max_open=1_000_000)
-    return await records.uploads.complete(new_job(number, owner=owner, priority=priority))
+    return await records.uploads.complete(new_job(number, owner=owner, priority=priority, cost_s=cost_s))
 
 
 async def open_records(path: Path, *, busy_s: float = 5.0) -> SqlRecords:

@@ -35,6 +35,20 @@ async def test_room_is_counted_in_blocks(store: DiskStore) -> None:
     assert [blocks(n) for n in (0, 1, BLOCK, BLOCK + 1)] == [BLOCK, BLOCK, BLOCK, 2 * BLOCK]
 
 
+async def test_what_is_left_is_what_can_still_be_stored(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    free = disk.f_bavail * disk.f_frsize
+    async with DiskStore(tmp_path / "a", durability="process", max_bytes=9 * BLOCK, min_free_bytes=0) as store:
+        await put(store, "u1", 0, bytes(7 * BLOCK))
+        assert await store.survey.free_bytes() == 2 * BLOCK  # the store's own bound
+        with pytest.raises(errors.StorageFull):
+            await put(store, "u1", 1, bytes(3 * BLOCK))
+        await put(store, "u1", 1, bytes(2 * BLOCK))
+        assert await store.survey.free_bytes() == 0
+    async with DiskStore(tmp_path / "b", durability="process", min_free_bytes=2 * free) as store:
+        assert await store.survey.free_bytes() == 0  # the disk's: less than it must keep, and never below nothing
+
+
 async def test_only_the_first_process_counts_anew(tmp_path: Path) -> None:
     async with DiskStore(tmp_path / "s", durability="process", min_free_bytes=0) as first:
         await put(first, "u1", 0, bytes(BLOCK))

@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -25,6 +25,7 @@ from cosygate.model.options import TranscribeOptions
 from cosygate.model.timeline import Timeline
 from cosygate.model.transcript import EngineName
 from cosygate.ports.engine import Accepted, Decided, Done, EngineInfo, Finalize, ListenConfig, ListenEvent, ModelInfo
+from tests.support.breakers import breakers
 from tests.support.clock import MovedClock, SeededRandomness
 
 RATE = 16_000
@@ -45,11 +46,12 @@ class CountingClock(MovedClock):
 
 
 class Ears:
-    """An Engine that takes whatever comes, and decides nothing before the end; it dies at `dies_at` samples."""
+    """An Engine that takes whatever comes, and decides nothing before the end; it dies at `dies_at` samples, once or `ever`."""
 
     def __init__(self, clock: MovedClock) -> None:
         self._clock = clock
         self.dies_at: int | None = None
+        self.ever = False
         self.restarts: list[int] = []
         self.heard = bytearray()  # of the present call
         self.longest_s = 0.0  # of the pieces of the present call
@@ -75,7 +77,7 @@ class Ears:
             self.heard += piece
             self.longest_s = max(self.longest_s, len(piece) / 2 / RATE)
             if self.dies_at is not None and self.samples >= self.dies_at:
-                self.dies_at = None
+                self.dies_at = self.dies_at if self.ever else None
                 raise errors.EngineFailed("as told")
         yield Done(EngineName("own", "own", "1"), self.samples)
 
@@ -97,6 +99,7 @@ class House:
     def __init__(self, session: Session, clock: CountingClock) -> None:
         self.session, self.clock = session, clock
         self.ears = Ears(clock)
+        self.breakers = breakers(clock)
         self.said = bytearray()
         self.task: asyncio.Task[None] | None = None
 
@@ -109,11 +112,11 @@ class House:
     async def journalled(self) -> None:
         await until(lambda: self.session.durable == len(self.said) // 2)
 
-    def listen(self) -> None:
-        engines, randomness = EngineRoom([self.ears], self.clock), SeededRandomness()
+    def listen(self, **options: Any) -> None:
+        engines, randomness = EngineRoom([self.ears], self.clock, self.breakers), SeededRandomness()
         decoder = PcmDecoder(otherwise=NoDecoder())
         listening = Listening(
-            self.session, engines, decoder, self.clock, randomness, engine_idle_s=5, gather_s=lambda: 0.0
+            self.session, engines, decoder, self.clock, randomness, engine_idle_s=5, gather_s=lambda: 0.0, **options
         )
         self.task = asyncio.create_task(listening.run())
 
@@ -224,3 +227,52 @@ async def test_the_end_of_a_replay_is_the_end(house: House) -> None:
         await house.clock.advance(STEP_S)
     await house.task
     assert house.session.timeline.restart == 4 * RATE
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(10, 0.0), (3, 20.0)])
+async def test_sound_that_ends_every_engine_is_left_out_and_keeps_nobody_from_them(
+    house: House, tries: int, seconds: float
+) -> None:
+    """After so many calls and so many seconds. Their failures tell of this sound alone."""
+    house.say(4)
+    house.session.end(4 * RATE)
+    await house.journalled()
+    house.ears.dies_at, house.ears.ever = RATE, True
+    began = house.clock.monotonic()
+    house.listen(unheard_tries=tries, unheard_s=seconds)
+    assert house.task is not None
+    while house.session.timeline.restart == 0:
+        await house.idle()
+        assert house.breakers.blocked_s() == 0
+        await house.clock.advance(STEP_S)
+    calls = house.ears.restarts.count(0)
+    assert calls >= tries if seconds else calls == tries
+    assert house.clock.monotonic() - began >= seconds
+    assert RATE <= house.session.timeline.restart < 4 * RATE
+    house.ears.dies_at = None
+    while not house.task.done():
+        await house.idle()
+        await house.clock.advance(STEP_S)
+    await house.task
+    assert house.breakers.of(0).streak == 0
+
+
+async def test_a_session_outlives_an_open_breaker(house: House) -> None:
+    """Nobody calls the engine meanwhile; then this session's call is the one that finds out."""
+    house.say(4)
+    house.session.end(4 * RATE)
+    await house.journalled()
+    for _ in range(5):
+        house.breakers.failed(0)
+    house.listen()
+    assert house.task is not None
+    for _ in range(53):
+        await house.idle()
+        await house.clock.advance(1)
+        assert (house.task.done(), house.ears.restarts) == (False, [])
+    while not house.task.done():
+        await house.idle()
+        await house.clock.advance(STEP_S)
+    await house.task
+    assert (house.ears.restarts, house.ears.heard) == ([0], house.said)
+    assert house.breakers.blocked_s() == 0

@@ -20,16 +20,19 @@ from cosygate.api.system import MetricsDoor
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Digests, Stored
+from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
 from cosygate.kit.clock import SystemClock, SystemRandomness
 from cosygate.model.job import MAX_LOST, JobState
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.upload import UploadState
+from cosygate.model.usage import Quota
 from cosygate.ports.engine import EngineInfo, ModelInfo
 from cosygate.worker import Runner
 from tests.api.conftest import wav
 from tests.support.blob_stores import MovedClock as ShiftedClock
+from tests.support.breakers import breakers
 from tests.support.clock import MovedClock
 from tests.unit.test_transcribe_flow import ALICE, House, OwnEngine
 
@@ -224,7 +227,7 @@ class OnlyEnglish(OwnEngine):
 async def test_a_language_that_no_engine_knows_is_refused_once_all_are_known() -> None:
     clock, known, late = MovedClock(), OnlyEnglish(), OnlyEnglish()
     late.up = False
-    room = EngineRoom([known, late], clock)
+    room = EngineRoom([known, late], clock, breakers(clock, 2))
 
     async def borrow(language: str) -> None:
         async with room.borrow(TranscribeOptions(language=language)):
@@ -259,8 +262,10 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
     records, clock = house.records, SystemClock()
     whole = SimpleNamespace(
         leases=records.leases, outbox=records.outbox, queue=house.queue, transcribe=house.transcribe, clock=clock,
-        randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock), housekeeping=housekeeping(house),
+        randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock, breakers(clock)),
+        housekeeping=housekeeping(house),
         live_keeper=SimpleNamespace(sweep=housekeeping(house).sweep_orphans),
+        quotas=QuotaWatch(records.usage, records.quotas, clock, Quota()),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip
     runner = Runner(cast("Any", whole), index=0, jobs=1)

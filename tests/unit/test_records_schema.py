@@ -25,12 +25,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from cosygate.adapters.records_sql import (
     SchemaTooNew,
     SqlRecords,
+    depth,
     endings,
     events,
     jobs,
     leases,
     live,
     migrate,
+    turns,
     uploads,
 )
 from cosygate.adapters.records_sql.filelock import FileLock
@@ -141,7 +143,7 @@ async def test_a_step_that_fails_leaves_the_schema_before(tmp_path: Path) -> Non
     assert rows(path, "SELECT version_num FROM alembic_version") == [("0001",)]
 
 
-@pytest.mark.parametrize("module", [uploads, jobs, leases, events, live, endings])
+@pytest.mark.parametrize("module", [uploads, jobs, leases, turns, depth, events, live, endings])
 def test_every_statement_is_one_that_postgres_speaks_too(module: ModuleType) -> None:
     statements = {name: value for name, value in vars(module).items() if isinstance(value, sa.Executable)}
     statements = {name: value for name, value in statements.items() if not isinstance(value, sa.Table)}
@@ -259,7 +261,11 @@ async def test_spent_tickets_are_forgotten_once_no_clock_takes_them(tmp_path: Pa
 
 # method → the indexes that its statements may use. A scan, or a sort, would be linear in the table.
 _PLANS = {
-    "claim": {"jobs_ready", "jobs_delayed", "sqlite_autoindex_jobs_1", "events_of_job"},
+    "claim": {
+        *("jobs_of_tenant", "jobs_delayed", "sqlite_autoindex_jobs_1", "events_of_job", "sqlite_autoindex_turns_1"),
+        *("SCAN tenants", "SCAN turns", "SCAN CONSTANT ROW"),
+    },
+    "waiting": {"jobs_waiting"},
     "renew": {"sqlite_autoindex_jobs_1"},
     "append": {"sqlite_autoindex_jobs_1", "events_of_job"},
     "commit": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_usage_1"},
@@ -301,7 +307,7 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
     current = [""]
 
     def listen(_c: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object) -> None:
-        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE"):
+        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "WITH"):
             found.setdefault(current[0], []).append((statement, parameters))
 
     records = await open_records(path)
@@ -320,6 +326,11 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
         await records.leases.requeue(first.job_id, 1, Requeue.LOST, 1.0)
         claim = await call("claim", records.leases.claim("w", 2.0))
         assert isinstance(claim, Claim)
+        for number in (4, 5, 6):
+            await submit(records, number, owner=f"tenant-{number % 2}/ann")
+        for _ in range(4):
+            await call("claim", records.leases.claim("w", 2.0))
+        await call("waiting", records.depth.waiting())
         await call("renew", records.leases.renew(claim))
         await call("append", records.events.append(claim, [("segment", {})], 5))
         await call("running", records.leases.running())
@@ -375,7 +386,8 @@ async def test_every_statement_finds_its_rows_by_an_index(tmp_path: Path) -> Non
             for step in plan:
                 assert "TEMP B-TREE" not in step, told
                 if step.startswith("SCAN"):  # an index in its order until LIMIT, or all of the few rows it holds
-                    few = "jobs_running" in step or "live_open" in step
+                    few = any(some in step for some in ("jobs_running", "live_open", "turns", "tenants", "CONSTANT"))
+                    few |= method == "waiting"
                     assert "LIMIT" in statement or few or method == "counts", told
                 if step.startswith(("SCAN", "SEARCH")):
                     used = {index for index in indexes if f"{index} " in step + " "}

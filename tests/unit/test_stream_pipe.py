@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -120,23 +120,44 @@ async def test_a_child_that_reads_no_more_is_heard_to_its_end() -> None:
         os.dup2(c.stdout, c.stdin)  # for the fixture to close
 
 
-async def test_a_child_that_swallows_everything_is_dead() -> None:
+@pytest.mark.parametrize("attended", [True, False])
+async def test_a_child_that_swallows_everything_is_dead(attended: bool) -> None:
+    """What it swallows while nobody waits for its next frame counts, too."""
     async with child() as c:
         write_json(c.stdout, Kind.INFO, {})
         assert (await c.reader.next())[0] is Kind.INFO
-        waits = asyncio.create_task(c.reader.next())
+        if attended:
+            waits = asyncio.create_task(c.reader.next())
         c.feed.say(bytes(MAX_SILENT_BYTES))
         await c.takes(MAX_SILENT_BYTES)
+        if not attended:
+            waits = asyncio.create_task(c.reader.next())
         await asyncio.sleep(2.5 * IDLE_S)
         assert not waits.done()
-        c.feed.say(bytes(8 * PIPE_BYTES))
-        os.set_blocking(c.stdin, False)
-        while not waits.done():  # as far as it gets: it is dead on the way
-            with suppress(BlockingIOError):
-                os.read(c.stdin, PIPE_BYTES)
-            await asyncio.sleep(0.001)
+        c.feed.say(bytes(3 * PIPE_BYTES))
+        await c.takes(3 * PIPE_BYTES)
         with pytest.raises(errors.DecoderDied):
-            await waits
+            await asyncio.wait_for(waits, 20)
+
+
+async def test_a_reader_that_is_closed_while_it_waits_touches_nobody_elses_descriptor() -> None:
+    async with child() as c:
+        waits = asyncio.create_task(c.reader.next())
+        await asyncio.sleep(0)
+        number = c.reader._fd
+        c.reader.close()
+        other, theirs = os.pipe()
+        assert number == other, "the system gives the least number that is free"
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(other, heard.set)
+        waits.cancel()
+        await asyncio.wait([waits])
+        assert waits.cancelled()
+        os.write(theirs, b"x")
+        await asyncio.wait_for(heard.wait(), 5)
+        loop.remove_reader(other)
+        os.close(theirs)
+        c.reader._fd = other  # for the fixture to close
 
 
 async def test_a_source_gives_what_is_asked_for_however_it_came() -> None:

@@ -19,6 +19,8 @@ from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Reaper, recover
 from cosygate.flows.ingest import Digests, Ingest
 from cosygate.flows.transcribe import Transcribe
+from cosygate.flows.webhooks import Callbacks
+from cosygate.model.addresses import Reach
 from cosygate.model.audio import AudioLimits
 from cosygate.model.job import Job, JobState, Requeue
 from cosygate.model.options import TranscribeOptions
@@ -37,6 +39,7 @@ from cosygate.ports.engine import (
     SegmentFound,
 )
 from tests.api.conftest import wav
+from tests.support.breakers import breakers
 from tests.support.clock import MovedClock, SeededRandomness
 
 ALICE = Principal("alice")
@@ -84,11 +87,13 @@ class House:
         self.ingest = Ingest(
             uploads=records.uploads, parts=store.parts, queue=self.queue, clock=clock,
             randomness=SeededRandomness(), limits=UploadLimits(), models=list, compressed_media=False,
+            callbacks=Callbacks(records.receivers, Reach(), clock, any_scheme=False),
         )  # fmt: skip
         decoder: Decoder = PcmDecoder(otherwise=NoSandbox())
         self.transcribe = Transcribe(
             leases=records.leases, events=records.events, parts=store.parts, files=store.recordings,
-            results=store.results, decoder=decoder, engines=EngineRoom([self.engine], clock), clock=clock,
+            results=store.results, decoder=decoder, engines=EngineRoom([self.engine], clock, breakers(clock)),
+            clock=clock,
             randomness=SeededRandomness(), audio_limits=AudioLimits(), renew_s=10.0, engine_idle_s=60.0,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 
 from cosygate import errors
 from cosygate.kit.clock import Clock, Randomness
@@ -20,7 +21,7 @@ _NONCE_BYTES = 16
 class HmacTickets:
     def __init__(self, secret: str, clock: Clock, randomness: Randomness) -> None:
         # A key of their own: a ticket is never a token, nor the other way round.
-        self._key = hmac.digest(secret.encode(), b"cosygate tickets v2", hashlib.sha256)
+        self._key = hmac.digest(secret.encode(), b"cosygate tickets v3", hashlib.sha256)
         self._clock = clock
         self._randomness = randomness
 
@@ -28,7 +29,10 @@ class HmacTickets:
         # Only scopes that mean something: a token may carry more than a ticket has room for.
         scopes = () if purpose == SHARE else sorted(holder.scopes & frozenset(Scope))
         nonce, expires = _b64(self._randomness.token(_NONCE_BYTES)), int(self._clock.now() + ttl_s)
-        body = json.dumps([resource, holder.tenant, holder.subject, scopes, expires, nonce], ensure_ascii=False)
+        # By what the ticket ends with its holder's credential. A share outlives it, as it is meant to.
+        until = None if purpose == SHARE or math.isinf(holder.expires_at) else holder.expires_at
+        told = [resource, holder.tenant, holder.subject, scopes, holder.credential, holder.issued_at, until]
+        body = json.dumps([*told, expires, nonce], ensure_ascii=False)
         signed = f"{purpose}.{_b64(body.encode())}"
         return f"{signed}.{self._sign(signed)}"
 
@@ -39,14 +43,15 @@ class HmacTickets:
             if len(ticket) > _LONGEST or not hmac.compare_digest(signature.encode(), self._sign(signed).encode()):
                 raise ValueError
             for_what, _, body = signed.partition(".")
-            of, tenant, subject, scopes, expires, nonce = json.loads(_unb64(body))
+            of, tenant, subject, scopes, credential, issued_at, until, expires, nonce = json.loads(_unb64(body))
         except ValueError:
             raise errors.TokenInvalid("the ticket is not valid") from None
         if (for_what, of) != (purpose, resource):
             raise errors.TokenInvalid("the ticket is for something else")
         if self._clock.now() > expires:
             raise errors.TokenExpired("the ticket has expired")
-        return Ticket(Principal(subject, tenant, frozenset(scopes)), nonce, float(expires))
+        ends = math.inf if until is None else until
+        return Ticket(Principal(subject, tenant, frozenset(scopes), credential, issued_at, ends), nonce, float(expires))
 
     def _sign(self, text: str) -> str:
         return _b64(hmac.digest(self._key, text.encode(), hashlib.sha256))

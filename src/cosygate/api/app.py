@@ -6,28 +6,34 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from cosygate import errors
-from cosygate.api import article, live_http, pages, system, tasks
+from cosygate.api import admin, article, live_http, pages, system, tasks, usage, webhooks
 from cosygate.api.bodies import BodyPace
 from cosygate.api.edge import Edge
 from cosygate.api.lane import ChunkLane
 from cosygate.api.live import LiveDoor, LiveLane
 from cosygate.api.problems import on_error, on_http_exception, on_validation_error
+from cosygate.api.strangers import StrangerLane, Strangers
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.gate import Gate
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.ingest import Ingest
 from cosygate.flows.live.desk import Live
 from cosygate.flows.live.watching import Watching
+from cosygate.flows.overview import Overview
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
+from cosygate.flows.usage import UsageDesk
+from cosygate.flows.webhooks import Webhooks
+from cosygate.kit import metrics
 from cosygate.kit.clock import Randomness
-from cosygate.ports.callers import Callers
 from cosygate.ports.tickets import Tickets
 
 _ABOUT = """Recordings in, transcripts out. Send chunks in any order and in parallel; what was acknowledged is durable.
@@ -46,14 +52,19 @@ class Doors:
     engines: EngineRoom
     readiness: Readiness
     measure: Callable[[], Awaitable[None]]
-    callers: Callers
+    callers: Identifying
     tickets: Tickets
     live: Live
     watching: Watching
     live_door: LiveDoor
+    webhooks: Webhooks
+    strangers: Strangers
+    usage: UsageDesk
+    overview: Overview
     randomness: Randomness
     pace: BodyPace
     metrics_door: system.MetricsDoor
+    slow_request_s: float
     version: str
 
 
@@ -72,18 +83,31 @@ def build(doors: Doors) -> ASGIApp:
         },
     )
     chunks = article.ArticleDoor(doors.ingest, doors.gate, doors.callers, doors.pace)
-    app.include_router(article.router(chunks))
-    app.include_router(tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
-    app.include_router(
-        system.router(doors.engines, doors.callers, doors.readiness, doors.measure, doors.metrics_door, doors.version)
+    _include(app, article.router(chunks))
+    _include(app, tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
+    _include(
+        app,
+        system.router(doors.engines, doors.callers, doors.readiness, doors.measure, doors.metrics_door, doors.version),
     )
-    app.include_router(
-        live_http.router(doors.live, doors.watching, doors.callers, doors.tickets, lambda: doors.readiness.draining)
+    _include(
+        app,
+        live_http.router(doors.live, doors.watching, doors.callers, doors.tickets, lambda: doors.readiness.draining),
     )
-    app.include_router(pages.router())
+    _include(app, usage.router(doors.usage, doors.callers))
+    _include(app, webhooks.router(doors.webhooks, doors.callers))
+    _include(app, admin.router(doors.overview, doors.callers, doors.pace, doors.webhooks))
+    _include(app, pages.router())
     app.mount("/page", pages.files())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(LiveLane(ChunkLane(app, chunks.put_chunk), doors.live_door), doors.randomness)
+    lanes = StrangerLane(ChunkLane(app, chunks.put_chunk), doors.strangers)
+    return Edge(LiveLane(lanes, doors.live_door), doors.randomness, doors.slow_request_s)
+
+
+def _include(app: FastAPI, router: APIRouter) -> None:
+    app.include_router(router)
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            metrics.begin_route(route.path, route.methods or (), route.status_code or 200)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

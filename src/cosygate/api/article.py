@@ -19,6 +19,7 @@ from cosygate import errors
 from cosygate.api import described
 from cosygate.api.bodies import BodyPace, check_declared_length, content_digest, declared_length, paced
 from cosygate.api.callers import identify
+from cosygate.api.limit_fields import limit_fields
 from cosygate.api.multipart import boundary_of, read_form
 from cosygate.flows.gate import Entry, Gate
 from cosygate.flows.ingest import Digests, Ingest, Stored
@@ -148,10 +149,11 @@ class ArticleDoor:
                    fields: Mapping[str, str], received: Received, entry: Entry) -> Response:  # fmt: skip
         seq = check_seq(seq_text, self._ingest.limits)
         last = _parse_last(fields)
+        entry.low = last is not None and last.priority is Priority.LOW
         stored = await self._ingest.put(
-            caller, check_session_id(session_id), seq, received, request.scope["trace_id"], last, entry.begun
+            caller, check_session_id(session_id), seq, received, request.scope["trace_id"], last, entry
         )
-        return _answer(stored, session_id, seq)
+        return _answer(stored, session_id, seq, limit_fields(entry.standing))
 
     async def upload(self, request: Request, session_id: str) -> UploadView:
         """What has arrived of an upload: resume from here."""
@@ -182,11 +184,11 @@ def _query(request: Request) -> dict[str, str]:
     return fields
 
 
-def _answer(stored: Stored, session_id: str, seq: int) -> Response:
+def _answer(stored: Stored, session_id: str, seq: int, fields: dict[str, str]) -> Response:
     if stored.job_id is not None:
         url = f"/v1/task/{stored.job_id}"
         body: dict[str, Any] = {"task_id": stored.job_id, "status_url": url}
-        return Response(orjson.dumps(body), 202, {"Location": url}, media_type="application/json")
+        return Response(orjson.dumps(body), 202, fields | {"Location": url}, media_type="application/json")
     body = {
         "status": "chunk_ok",
         "session_id": session_id,
@@ -194,4 +196,4 @@ def _answer(stored: Stored, session_id: str, seq: int) -> Response:
         "missing": stored.missing,
         "missing_count": stored.missing_count,
     }
-    return Response(orjson.dumps(body), media_type="application/json")
+    return Response(orjson.dumps(body), headers=fields, media_type="application/json")

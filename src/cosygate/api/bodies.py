@@ -8,13 +8,17 @@ import binascii
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from cosygate import errors
 from cosygate.flows.ingest import Digests
 
 _MEMBER = re.compile(r"\s*([a-z0-9-]+)=:([A-Za-z0-9+/=]*):\s*")  # a Byte Sequence (RFC 8941 §3.3.5)
+_SMALL = 4096  # bytes of a body that is read whole
+M = TypeVar("M", bound=BaseModel)
 _DIGEST_BYTES = {"sha-256": 32, "sha-512": 64}
 
 
@@ -43,6 +47,23 @@ async def paced(request: Request, pace: BodyPace) -> AsyncIterator[bytes]:
             yield body
         if not message.get("more_body", False):
             return
+
+
+async def small_json(request: Request, pace: BodyPace, kind: type[M]) -> M:
+    """A body of at most 4 KiB as `kind`. Raises TooLarge, BodyStalled, BodyMalformed, Invalid."""
+    body = b""
+    async for piece in paced(request, pace):
+        body += piece
+        if len(body) > _SMALL:
+            raise errors.TooLarge(f"this body is at most {_SMALL} bytes", limit=_SMALL)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_url=False)
+        if any(item["type"] == "json_invalid" for item in wrong):
+            raise errors.BodyMalformed("the body is not JSON") from None
+        where = ", ".join(".".join(map(str, item["loc"])) for item in wrong[:5])
+        raise errors.Invalid(f"not valid: {where or 'the body'}") from None
 
 
 def declared_length(request: Request) -> int | None:

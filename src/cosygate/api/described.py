@@ -23,6 +23,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "examples": ["s16le;rate=16000;channels=1"],
     },
     "filename": {"type": "string", "description": "Shown in the result.", "examples": ["call.wav"]},
+    "callback_url": {
+        "type": "string",
+        "description": "Who is told when the task has ended (docs/webhooks.md).",
+        "examples": ["https://receiver.example/hooks"],
+    },
 }
 _IS_LAST = {"type": "string", "enum": ["0", "1"], "description": "1: this seq is the highest; options go with it."}
 _SEQ = {"type": "integer", "minimum": 0, "examples": [0]}

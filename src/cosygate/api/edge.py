@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
@@ -13,12 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cosygate import errors
 from cosygate.api.problems import problem
-from cosygate.kit import metrics
+from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Randomness
 from cosygate.kit.logs import bound, logger
 
 _log = logger()
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context §3.2
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})  # asked every few seconds: logged only when they fail
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
@@ -41,27 +39,21 @@ _LINGER_S = 1.0
 _AT_ONCE = frozenset({429, 503})  # under load: no connection is kept busy with what is refused anyway
 
 
-def trace_id_of(headers: list[tuple[bytes, bytes]], randomness: Randomness) -> str:
-    """Continues a valid `traceparent`, else begins a new trace: 32 lower-case hex digits."""
-    for name, value in headers:
-        if name == b"traceparent":
-            match = _TRACEPARENT.fullmatch(value)
-            if match and match[1] != b"0" * 32 and not value.startswith(b"ff"):
-                return match[1].decode()
-    return randomness.trace_id()
-
-
 class Edge:
-    def __init__(self, app: ASGIApp, randomness: Randomness) -> None:
+    def __init__(self, app: ASGIApp, randomness: Randomness, slow_s: float) -> None:
+        """`slow_s`: a request that takes longer is logged as slow."""
         self._app = app
         self._randomness = randomness
+        self._slow_s = slow_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, trace_id_of(scope["headers"], self._randomness))
-        with bound(trace_id=exchange.trace_id):
+        parent = tracing.incoming(scope["headers"])
+        trace_id = parent.trace_id if parent else self._randomness.trace_id()
+        exchange = _Exchange(scope, receive, send, trace_id, self._slow_s)
+        with bound(trace_id=trace_id), _span(scope["path"], trace_id, parent):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
@@ -72,24 +64,39 @@ class Edge:
                 exchange.record()
 
 
+def _span(path: str, trace_id: str, parent: tracing.Parent | None) -> tracing.Span:
+    if path in _QUIET:
+        return tracing.NOTHING
+    return tracing.begin("HTTP", tracing.Kind.SERVER, trace_id, parent)
+
+
 class _Exchange:
     """One request and its response, as seen at the edge."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_id: str, slow_s: float) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self.trace_id = scope["trace_id"] = trace_id
+        self._slow_s = slow_s
         self._began = perf_counter()
         self._status = 0
         self._body_begun = False
         self._body_over = False
         self._lingers = False  # the answer goes out before the body has come
         self._answered = 0.0
+        self._goes_on = False  # as long as its client likes: server-sent events
+        self._body_s = 0.0  # waited for the body, and for the answer to be taken
+        self._answer_s = 0.0
 
     async def receive(self) -> Message:
         self._body_begun = True
-        message = await self._receive()
+        began = 0.0 if self._body_over or self._answered else perf_counter()
+        try:
+            message = await self._receive()
+        finally:
+            if began:
+                self._body_s += perf_counter() - began
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._body_over = True
         return message
@@ -99,6 +106,7 @@ class _Exchange:
             self._status = message["status"]
             headers = message["headers"] = [*message.get("headers", ()), *_HEADERS]
             headers.append((b"x-trace-id", self.trace_id.encode()))
+            self._goes_on = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
             if self._scope["scheme"] == "https":
                 headers.append((b"strict-transport-security", b"max-age=31536000"))
             if self._scope["path"].startswith("/v1/") and not any(name == b"cache-control" for name, _ in headers):
@@ -107,14 +115,21 @@ class _Exchange:
                 await self._part_with_body()
                 if not self._body_over:
                     headers.append((b"connection", b"close"))
-            await self._send(message)
+            await self._hand_on(message)
         elif self._lingers and not message.get("more_body", False):
             self._answered = perf_counter()
-            await self._send(message | {"more_body": True})  # the answer is complete: it has a length
+            await self._send({**message, "more_body": True})  # the answer is complete: it has a length
             await self._throw_away()
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
+            await self._hand_on(message)
+
+    async def _hand_on(self, message: Message) -> None:
+        began = perf_counter()
+        try:
             await self._send(message)
+        finally:
+            self._answer_s += perf_counter() - began
 
     async def _part_with_body(self) -> None:
         """Before an early answer."""
@@ -137,7 +152,7 @@ class _Exchange:
                     await self.receive()
 
     async def crashed(self) -> None:
-        _log.exception("http.crashed", route=self._route())
+        _log.exception("http.crashed", route=self._route(), **self._caller())
         if not self._status:
             response = problem(errors.CosyGateError(), self.trace_id)
             await response(self._scope, self.receive, self.send)
@@ -150,17 +165,38 @@ class _Exchange:
     def record(self) -> None:
         route, status = self._route(), self._status or 499  # 499: the client left before an answer
         spent = (self._answered or perf_counter()) - self._began
-        metrics.requests.labels(self._scope["method"], status, route).inc()
+        metrics.requests.labels(metrics.method(self._scope["method"]), status, route).inc()
         metrics.request_seconds.labels(route).observe(spent)
-        if route in _QUIET and status < 400:
-            return
+        span = tracing.current()
+        if span.recorded:
+            self._describe(span, route, status)
+        told = {
+            "method": self._scope["method"],
+            "route": route,
+            "status": status,
+            **self._caller(),
+            "cost_ms": _ms(spent),
+        }
+        if route not in _QUIET or status >= 400:
+            _log.info("http.request", **told)
+        if spent > self._slow_s and not self._goes_on:
+            handler_s = max(0.0, spent - self._body_s - self._answer_s)
+            where = {"body_ms": _ms(self._body_s), "handler_ms": _ms(handler_s), "answer_ms": _ms(self._answer_s)}
+            _log.warning("http.slow", **told, **where)
+
+    def _caller(self) -> dict[str, str | None]:
         caller = self._scope.get("caller")
-        _log.info(
-            "http.request",
-            method=self._scope["method"],
-            route=route,
-            status=status,
-            user_id=caller.subject if caller else None,
-            tenant=caller.tenant if caller else None,
-            cost_ms=round(spent * 1000, 1),
-        )
+        return {"user_id": caller.subject if caller else None, "tenant": caller.tenant if caller else None}
+
+    def _describe(self, span: tracing.Span, route: str, status: int) -> None:
+        method = self._scope["method"]
+        about: dict[str, tracing.Value | None] = {"http.request.method": method, "http.route": route}
+        span.set(about | {"http.response.status_code": status}, name=f"{method} {route}")
+        if status >= 500:
+            span.failed(str(status))
+        elif status == 499:
+            span.failed("cancelled")
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -13,6 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cosygate import errors
 from cosygate.api.live_socket import EXTENSION, LiveSocket
+from cosygate.api.problems import members
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.live.desk import Joined, Live
 from cosygate.flows.live.outlet import Outlet
 from cosygate.flows.live.session import Session
@@ -25,7 +27,7 @@ from cosygate.model.principal import Principal
 
 _log = logger()
 _FIRST_S = 10.0  # between the handshake and the first message
-_DONE, _RESTART = 1000, 1012
+_DONE, _LEFT, _RESTART = 1000, 1006, 1012  # 1006: the client went without a close from us (RFC 6455 §7.1.5)
 _DECODERS: dict[LiveFormat, Callable[[bytes], bytes]] = {
     LiveFormat.MULAW: decode_mulaw,
     LiveFormat.ALAW: decode_alaw,
@@ -39,14 +41,18 @@ class Left(Exception):
 class Connection:
     """Used once: `run`."""
 
-    def __init__(self, live: Live, idle_s: float, scope: Scope, receive: Receive, send: Send, trace_id: str) -> None:
-        """`idle_s`: seconds without a message after which the connection is closed."""
+    def __init__(self, live: Live, callers: Identifying, idle_s: float, scope: Scope, receive: Receive, send: Send,
+                 trace_id: str) -> None:  # fmt: skip
+        """`callers` tells when the caller's credential has ended; `idle_s`: seconds without a message after which the
+        connection is closed."""
         self._live = live
+        self._callers = callers
         self._idle_s = idle_s
         self._scope = scope
         self._receive = receive
         self._send = send
         self._trace_id = trace_id
+        self.close_code = _LEFT
         self._socket: LiveSocket = scope["extensions"][EXTENSION]
         self._loop = asyncio.get_running_loop()
         self._ahead: asyncio.Task[Message] | None = None  # the next message, read while the client joins
@@ -58,7 +64,7 @@ class Connection:
         """Raises Left."""
         code, error = _DONE, None
         try:
-            caller = await identify(self._scope)
+            caller = self._scope["caller"] = await identify(self._scope)
             with bound(user_id=caller.subject, tenant=caller.tenant):
                 error = await self._session(caller)
         except errors.CosyGateError as known:
@@ -68,12 +74,14 @@ class Connection:
         except Exception:
             _log.exception("live.connection_crashed")
             error = errors.CosyGateError()
+        self.close_code = error.close_code if error else code
         if error is not None:
             code = error.close_code
             metrics.rejected.labels(error.code).inc()
             _log.info("live.closed", code=error.code, close_code=code)
             if code != _RESTART:
-                await self._tell([{"type": "error", "code": error.code, "detail": error.detail, **error.extra}])
+                extra = members(error, self._trace_id) if "retry_after" in error.extra else error.extra
+                await self._tell([{"type": "error", "code": error.code, "detail": error.detail, **extra}])
         with contextlib.suppress(Exception):  # it may be gone by now
             await self._send({"type": "websocket.close", "code": code, "reason": error.code if error else ""})
 
@@ -84,11 +92,13 @@ class Connection:
         self._ahead = asyncio.create_task(self._next())
         leaving: asyncio.Task[None] | None = None
         joined: Joined | None = None
+        unwatch: Callable[[], None] | None = None
         try:
             if isinstance(first, Start):
                 joined = await self._live.start(caller, first, self._trace_id)
             else:
                 joined = await self._live.resume(caller, first, self._has_left)
+            unwatch = self._callers.watch(caller, joined.outlet.close)
             leaving = asyncio.create_task(self._read(joined.session, joined.outlet))
             await self._write(joined)
             return joined.outlet.error
@@ -97,6 +107,8 @@ class Connection:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            if unwatch is not None:
+                unwatch()
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
             if joined is not None and joined.session is not None:

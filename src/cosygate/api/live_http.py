@@ -18,14 +18,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from cosygate import errors
-from cosygate.api.callers import identify
+from cosygate.api.callers import credential_in, identify
 from cosygate.api.described import problem_responses
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.live.desk import Live
 from cosygate.flows.live.watching import Watching
 from cosygate.model.live import LiveSession
 from cosygate.model.principal import Principal, Scope
 from cosygate.ports import tickets
-from cosygate.ports.callers import Callers
 from cosygate.ports.tickets import Tickets
 
 TICKET_S = 30.0
@@ -58,7 +58,7 @@ _SSE: dict[int | str, dict[str, Any]] = {
 
 
 def router(
-    live: Live, watching: Watching, callers: Callers, issuer: Tickets, draining: Callable[[], bool]
+    live: Live, watching: Watching, callers: Identifying, issuer: Tickets, draining: Callable[[], bool]
 ) -> APIRouter:
     desk = _Desk(live, watching, callers, issuer, draining)
     routes = APIRouter(tags=["Live"], responses=problem_responses(401, 403, 503))
@@ -73,7 +73,7 @@ def router(
 
 class _Desk:
     def __init__(
-        self, live: Live, watching: Watching, callers: Callers, issuer: Tickets, draining: Callable[[], bool]
+        self, live: Live, watching: Watching, callers: Identifying, issuer: Tickets, draining: Callable[[], bool]
     ) -> None:
         self._live = live
         self._watching = watching
@@ -101,22 +101,24 @@ class _Desk:
         last_seen = request.headers.get("last-event-id", "")
         if last_seen and (not (last_seen.isascii() and last_seen.isdigit()) or len(last_seen) > 18):
             raise errors.Invalid("Last-Event-ID is the id of a final")
-        row = await self._readable(request, session)
+        row, reader = await self._readable(request, session)
         if self._watchers.total() >= _MAX_WATCHERS:
             raise errors.Unavailable("too many event streams are open")
         if self._watchers[row.id] >= _MAX_WATCHERS_EACH:
             raise errors.TooManyStreams(f"at most {_MAX_WATCHERS_EACH} may watch a session in one process")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = self._captions(row.id, int(last_seen) if last_seen else -1)
+        stream = self._captions(row.id, reader, int(last_seen) if last_seen else -1)
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
-    async def _readable(self, request: Request, session: str) -> LiveSession:
-        kind, _, credential = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and credential.strip().startswith("share."):
-            holder = self._tickets.check(credential.strip(), tickets.SHARE, _checked(session)).holder
-            request.scope["caller"] = holder
-            return await self._of(session, holder)
-        return await self._of(session, await identify(request, self._callers, Scope.TASK_READ))
+    async def _readable(self, request: Request, session: str) -> tuple[LiveSession, Principal]:
+        credential = credential_in(request.scope)
+        if credential.startswith("share."):
+            reader = self._tickets.check(credential, tickets.SHARE, _checked(session)).holder
+            request.scope["caller"] = reader
+            self._callers.check(reader)
+        else:
+            reader = await identify(request, self._callers, Scope.TASK_READ)
+        return await self._of(session, reader), reader
 
     async def _of(self, session: str, caller: Principal) -> LiveSession:
         row = await self._live.find(_checked(session))
@@ -124,13 +126,13 @@ class _Desk:
             raise errors.SessionNotFound()
         return row
 
-    async def _captions(self, session: str, after: int) -> AsyncIterator[bytes]:
+    async def _captions(self, session: str, reader: Principal, after: int) -> AsyncIterator[bytes]:
         self._watchers[session] += 1
         quiet = 0
         try:
             yield b": \n\n"  # the answer begins now, whatever the session does
             async for event in self._watching.watch(session, after):
-                if self._draining():
+                if self._draining() or not self._callers.holds(reader):
                     return
                 if event is not None:
                     quiet = 0

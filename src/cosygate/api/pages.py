@@ -1,5 +1,5 @@
-"""The page at `/`, the API's description at `/docs`, a live session's audience at `/captions`, and the files they load:
-all from the wheel, nothing from elsewhere."""
+"""The page at `/`, the API's description at `/docs`, a live session's audience at `/captions`, the operator's page at
+`/admin`, and the files they load: all from the wheel, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def router() -> APIRouter:
     @routes.get("/captions")
     async def captions() -> Response:
         return FileResponse(_FOLDER / "captions.html", headers=_REVALIDATE)
+
+    @routes.get("/admin")
+    async def admin() -> Response:
+        return FileResponse(_FOLDER / "admin.html", headers=_REVALIDATE)
 
     @routes.get("/favicon.ico")
     async def favicon() -> Response:

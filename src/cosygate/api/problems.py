@@ -10,11 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cosygate import errors
+from cosygate.api.limit_fields import RETRY_AFTER_S, fields, retry_after
 from cosygate.kit import metrics
 
 PROBLEM = "application/problem+json"
 _DOCS = "/docs#"  # `type` is a reference: the page that explains the code
-RETRY_AFTER_S = 2
+
+
+def members(error: errors.CosyGateError, trace_id: str) -> dict[str, Any]:
+    """What `error` says beside the standard members."""
+    if not error.retryable:
+        return error.extra
+    wait_s = error.extra.get("retry_after", RETRY_AFTER_S)
+    return error.extra | {"retry_after": retry_after(wait_s, trace_id)}
 
 
 def problem(error: errors.CosyGateError, trace_id: str) -> Response:
@@ -26,12 +34,14 @@ def problem(error: errors.CosyGateError, trace_id: str) -> Response:
         "detail": error.detail,
         "code": error.code,
         "trace_id": trace_id,
-        **error.extra,
+        **members(error, trace_id),
     }
     headers = {}
     if error.retryable:
-        body.setdefault("retry_after", RETRY_AFTER_S)
-        headers["Retry-After"] = str(body["retry_after"])
+        after = body["retry_after"]
+        headers["Retry-After"] = str(after)
+        if "policy" in body:  # a rate limit's
+            headers |= fields(body["policy"], body["limit"], body["window_s"], 0, after)
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     metrics.rejected.labels(error.code).inc()

@@ -10,25 +10,34 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from cosygate.api.addresses import forwarded
 from cosygate.api.callers import identify
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.readiness import Readiness
 from cosygate.kit import metrics
+from cosygate.kit.breaker import Phase
+from cosygate.kit.networks import Network, parse_networks
 from cosygate.model.principal import Scope
 from cosygate.ports.callers import Callers
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+class BreakerView(BaseModel):
+    engine: int  # its number
+    breaker: Phase
 
 
 class Health(BaseModel):
     status: str = "ok"
     version: str
+    engines: list[BreakerView]
 
 
 class Ready(BaseModel):
     ready: bool
     reasons: list[str]
+    engines: list[BreakerView]
 
 
 class ModelView(BaseModel):
@@ -61,7 +70,7 @@ class MetricsDoor:
     @classmethod
     def parse(cls, text: str) -> MetricsDoor:
         """Addresses and networks separated by commas or spaces. Raises ValueError."""
-        return cls(tuple(ipaddress.ip_network(item) for item in text.replace(",", " ").split()))
+        return cls(parse_networks(text))
 
     def open_to(self, host: str | None) -> bool:
         try:
@@ -71,6 +80,27 @@ class MetricsDoor:
         # On a socket for both families, callers by IPv4 show up as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2).
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in (*_LOOPBACK, *self.allow))
+
+
+class _Scrapes:
+    """One at a time, however many ask: those who asked before it began share what it finds."""
+
+    def __init__(self, measure: Callable[[], Awaitable[None]]) -> None:
+        self._measure = measure
+        self._turn = asyncio.Lock()
+        self._begun = 0  # looks
+        self._told = 0  # the number of the one whose text this is
+        self._text = b""
+
+    async def text(self) -> bytes:
+        wanted = self._begun + 1  # one that runs already may have looked before what the caller wants to see
+        async with self._turn:
+            if self._told < wanted:
+                self._begun = look = self._begun + 1
+                await self._measure()
+                self._text = await asyncio.to_thread(metrics.exposition)
+                self._told = look
+            return self._text
 
 
 def router(
@@ -83,28 +113,30 @@ def router(
 ) -> APIRouter:
     """`measure` sets the gauges that a scrape asks for."""
     routes = APIRouter(tags=["System"])
+    scrapes = _Scrapes(measure)
+
+    def breakers() -> list[BreakerView]:
+        return [BreakerView(engine=engine.number, breaker=engine.breaker) for engine in engines.status()]
 
     @routes.get("/health")
     async def health() -> Health:
         """The process lives. 200 as long as it does."""
-        return Health(version=version)
+        return Health(version=version, engines=breakers())
 
     @routes.get("/readyz", responses={503: {"model": Ready}})
     async def ready() -> Response:
-        """Can take work; with reasons when it cannot."""
+        """Can take work; with reasons when it cannot. No engine is ever one: what is sent meanwhile is kept."""
         reasons = await readiness.reasons()
-        body = Ready(ready=not reasons, reasons=reasons)
+        body = Ready(ready=not reasons, reasons=reasons, engines=breakers())
         return Response(body.model_dump_json(), 503 if reasons else 200, media_type="application/json")
 
     @routes.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def scrape(request: Request) -> Response:
         """Prometheus metrics. Open to loopback and `metrics_allow`; others need a token with the scope admin."""
-        if not door.open_to(request.client.host if request.client else None):
+        # A proxy on this machine speaks for somebody else.
+        if forwarded(request.scope) or not door.open_to(request.client.host if request.client else None):
             await identify(request, callers, Scope.ADMIN)
-        await measure()
-        return Response(
-            await asyncio.to_thread(metrics.exposition), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+        return Response(await scrapes.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.get("/v1/models")
     async def models(request: Request) -> Models:

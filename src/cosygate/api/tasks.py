@@ -28,12 +28,12 @@ from cosygate.api import ranges
 from cosygate.api.article import EXAMPLE_TASK
 from cosygate.api.callers import identify, require
 from cosygate.api.described import problem_responses
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.tasks import Tasks
 from cosygate.model.formats import MEDIA_TYPES, Format, write
 from cosygate.model.job import Job, JobEvent, JobState
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.principal import Principal, Scope
-from cosygate.ports.callers import Callers
 from cosygate.ports.tickets import Tickets
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")
@@ -125,7 +125,7 @@ def _when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def router(tasks: Tasks, callers: Callers, tickets: Tickets, draining: Callable[[], bool]) -> APIRouter:
+def router(tasks: Tasks, callers: Identifying, tickets: Tickets, draining: Callable[[], bool]) -> APIRouter:
     desk = _Desk(tasks, callers, tickets, draining)
     routes = APIRouter(tags=["Tasks"], responses=problem_responses(401, 403, 404, 429, 503))
     one = "/v1/task/{task_id}"
@@ -174,7 +174,7 @@ def _checked(task_id: str) -> str:
 
 
 class _Desk:
-    def __init__(self, tasks: Tasks, callers: Callers, tickets: Tickets, draining: Callable[[], bool]) -> None:
+    def __init__(self, tasks: Tasks, callers: Identifying, tickets: Tickets, draining: Callable[[], bool]) -> None:
         self._tasks = tasks
         self._callers = callers
         self._tickets = tickets
@@ -238,6 +238,8 @@ class _Desk:
         try:
             yield b"retry: 1000\n\n"
             async for event in self._tasks.follow(caller, task_id, after):
+                if not self._callers.holds(caller):
+                    return
                 if event is not None:
                     quiet = 0
                     yield _sse(event)
@@ -287,6 +289,7 @@ class _Desk:
     async def _listener(self, request: Request, task_id: str) -> Principal:
         if "authorization" not in request.headers and (ticket := request.cookies.get(_COOKIE)):
             caller = request.scope["caller"] = self._tickets.check(ticket, "audio", task_id).holder
+            self._callers.check(caller)
             return require(caller, Scope.TASK_READ)
         return await identify(request, self._callers, Scope.TASK_READ)
 

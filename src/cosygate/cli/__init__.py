@@ -10,12 +10,16 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from cosygate.settings import Settings
+from cosygate.cli import keys
+from cosygate.cli.options import DataDir
+from cosygate.cli.options import fail as _fail
+from cosygate.cli.options import settings_from as _settings
+from cosygate.cli.quotas import app as quotas
+from cosygate.cli.webhooks import app as webhooks
 
 app = typer.Typer(
     name="cosygate",
@@ -25,6 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(webhooks)
+app.add_typer(quotas)
+app.add_typer(keys.app)
+app.command()(keys.revoke)
 
 
 class Format(StrEnum):
@@ -44,28 +52,6 @@ class AudioFormat(StrEnum):
     S16LE = "s16le"
     MULAW = "mulaw"
     ALAW = "alaw"
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Folder for database, recordings, secrets. [env var: COSYGATE_DATA_DIR]", show_default=False),
-]
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    for line in message.splitlines():
-        typer.echo(f"cosygate: {line}", err=True)
-    raise typer.Exit(status)
-
-
-def _settings(**options: object) -> Settings:
-    """Environment and options together; a wrong setting ends the command with a line for each."""
-    from cosygate.settings import load
-
-    try:
-        return load(**options)
-    except ValueError as error:
-        _fail(str(error), 2)
 
 
 @app.command()

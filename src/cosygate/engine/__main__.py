@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # Imported here: nothing heavy may come between the start and die_with_parent, and --help needs none of it.
+    from cosygate.kit import logs
+
+    logs.configure(options.log_level)
+
     import asyncio
 
     import uvloop
@@ -31,10 +35,12 @@ def _run(options: argparse.Namespace) -> int:
     from cosygate.engine.recognisers.base import CannotStart
     from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
     from cosygate.engine.server import ServerOptions, serve
-    from cosygate.kit import logs
+    from cosygate.kit import tracing
     from cosygate.kit.clock import SystemClock
 
-    logs.configure(options.log_level)
+    # Callers decide what is recorded: an engine begins no traces.
+    name = options.listen.rpartition("/")[2].removesuffix(".sock")
+    tracing.start(options.otlp_endpoint, 0.0, service="cosygate-engine", instance=name)
     recogniser_options = RecogniserOptions(
         slots=options.slots,
         command=options.command,
@@ -52,6 +58,8 @@ def _run(options: argparse.Namespace) -> int:
     except CannotStart as error:
         logs.logger().error("engine.cannot_start", recogniser=options.recogniser, detail=str(error))
         return CANNOT_START
+    finally:
+        tracing.stop(1.0)
     recogniser.close()
     if not orderly:
         os._exit(0)  # a thread is stuck in a recogniser; the interpreter would wait for it
@@ -74,6 +82,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--script", type=Path, metavar="FILE", help="JSON of the scripted recogniser")
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S", help="for running calls, on SIGTERM (10)")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--otlp-endpoint", default="", metavar="URL", help="where spans go (OTLP over HTTP)")
     parser.add_argument("--parent-pid", type=_count, metavar="P", help="die with this process, which is the parent")
     return parser.parse_args(argv)
 

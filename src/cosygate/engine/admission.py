@@ -34,7 +34,7 @@ async def take_slot(
             if not turn.done():
                 await sign_of_life()
         if turn.cancelled():
-            raise CallEnded(grpc.StatusCode.UNAVAILABLE, "the engine is shutting down")
+            raise CallEnded(grpc.StatusCode.ABORTED, "the engine is shutting down")
     except BaseException:
         slots.withdraw(turn, wanted)
         raise

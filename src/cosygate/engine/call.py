@@ -53,6 +53,10 @@ class Call:
         """Received so far."""
         return self._pipeline.received if self._pipeline else 0
 
+    @property
+    def seconds(self) -> float:
+        return round(self.samples / self._config.sample_rate, 3)
+
     async def run(self) -> None:
         """Raises CallEnded; RecogniserError becomes one. Any other exception is a fault of the engine."""
         config = self._config

@@ -65,6 +65,10 @@ class LiveCall:
         """Received so far."""
         return self._received - self._config.first_sample
 
+    @property
+    def seconds(self) -> float:
+        return round(self.samples / self._config.sample_rate, 3)
+
     async def run(self) -> None:
         """Raises CallEnded; RecogniserError becomes one. Any other exception is a fault of the engine."""
         self._task = asyncio.current_task()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, cast
 
 import grpc
@@ -13,12 +12,12 @@ from cosygate.engine.live_call import LiveCall
 from cosygate.engine.messages import CallEnded, check_config, description, invalid
 from cosygate.engine.recognisers.base import Recogniser
 from cosygate.engine.shared import Shared
-from cosygate.kit import logs
+from cosygate.kit import logs, tracing
 from cosygate.kit.clock import Clock
 from cosygate.proto import speech_engine_pb2 as pb
 from cosygate.proto import speech_engine_pb2_grpc as pb_grpc
 
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
+_SPAN = f"{pb.DESCRIPTOR.services_by_name['SpeechEngine'].full_name}/Recognize"
 _log = logs.logger()
 
 
@@ -40,11 +39,19 @@ class EngineService(pb_grpc.SpeechEngineServicer):
     async def Recognize(self, _messages: Any, context: Any) -> None:  # type: ignore[override]  # the stubs know iterators only
         """Reads and writes through `context`, which grpc.aio offers beside iterators: so each message has its limit."""
         if self._draining:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the engine is shutting down")
+            await context.abort(grpc.StatusCode.ABORTED, "the engine is shutting down")
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running.add(task)
         try:
-            await self._recognize(context)
+            parent = tracing.incoming(context.invocation_metadata() or ())
+            if parent is None:
+                await self._recognize(context)
+            else:
+                with (
+                    logs.bound(trace_id=parent.trace_id),
+                    tracing.begin(_SPAN, tracing.Kind.SERVER, parent.trace_id, parent),
+                ):
+                    await self._recognize(context)
         finally:
             self._running.discard(task)
 
@@ -87,7 +94,7 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         finally:
             if call is not None:
                 call.leave()
-            self._tell(context, call, code, detail, error, self._clock.monotonic() - started)
+            self._tell(call, code, detail, error, self._clock.monotonic() - started)
         if code is not grpc.StatusCode.OK:
             if isinstance(call, LiveCall):
                 await call.settle()
@@ -108,7 +115,6 @@ class EngineService(pb_grpc.SpeechEngineServicer):
 
     def _tell(
         self,
-        context: Any,
         call: Call | LiveCall | None,
         code: grpc.StatusCode,
         detail: str,
@@ -120,9 +126,11 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             "samples": call.samples if call else 0,
             "cost_ms": round(seconds * 1000, 1),
         }
-        for key, value in context.invocation_metadata() or ():
-            if key == "traceparent" and (match := _TRACEPARENT.fullmatch(str(value))):
-                line["trace_id"] = match[1]
+        span = tracing.current()
+        span.set({"rpc.system": "grpc", "rpc.grpc.status_code": code.value[0]})
+        span.set({"cosygate.engine": self._shared.recogniser.name, "cosygate.audio_s": call.seconds if call else None})
+        if code is not grpc.StatusCode.OK:
+            span.failed("cancelled" if code is grpc.StatusCode.CANCELLED else code.name)
         if detail:
             line["detail"] = detail
         if error is not None:

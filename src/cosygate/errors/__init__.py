@@ -19,6 +19,7 @@ The message (`detail`) is for the client: it never carries a path, a secret, a t
 
 from __future__ import annotations
 
+from cosygate.errors.engines import EngineBusy, EngineLeaving, EngineUnavailable
 from cosygate.errors.families import (
     Conflict,
     CosyGateError,
@@ -40,6 +41,7 @@ from cosygate.errors.guard import (
     LimitsUnavailable,
     QueueFull,
     QuotaExceeded,
+    RetriesSpent,
     TenantQueueFull,
     TokenRevoked,
     WebhookSecretMissing,
@@ -87,6 +89,7 @@ __all__ = [
     "Draining",
     "EngineBusy",
     "EngineFailed",
+    "EngineLeaving",
     "EngineRefused",
     "EngineUnavailable",
     "Forbidden",
@@ -117,6 +120,7 @@ __all__ = [
     "RecordingFailed",
     "RecordingTooLarge",
     "Refused",
+    "RetriesSpent",
     "SandboxMissing",
     "SeqInvalid",
     "SessionIdInvalid",
@@ -271,14 +275,6 @@ class BodyStalled(Refused):
 
 class DatabaseBusy(Unavailable):
     code, title = "database_busy", "The database is busy"
-
-
-class EngineUnavailable(Unavailable):
-    code, title = "engine_unavailable", "No engine can take this now"
-
-
-class EngineBusy(EngineUnavailable):
-    code, title = "engine_busy", "Every engine slot is taken"
 
 
 class Draining(Unavailable):

@@ -25,6 +25,10 @@ class BreakerOpen(Unavailable):
     code, title = "breaker_open", "The engines are failing; recordings begun before are still taken"
 
 
+class RetriesSpent(Unavailable):
+    code, title = "retries_spent", "Too many calls are repeated now; this one waits"
+
+
 class TokenRevoked(Unauthenticated):
     code, title = "token_revoked", "The token or key has been revoked"
 

@@ -34,7 +34,10 @@ class DecoderTimeout(RecordingFailed):
 
 
 class EngineFailed(RecordingFailed):
+    """`gone`: its process is gone, which ends every call that it had."""
+
     code, title, counts = "engine_failed", "The engine failed on this recording", True
+    gone = False
 
 
 class LostTooOften(RecordingFailed):

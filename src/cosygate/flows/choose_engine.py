@@ -1,13 +1,18 @@
-"""Which engine takes a recording: one that is up, has the model and language, and is least busy."""
+"""Which engine takes a recording: one that is up, has the model and language, whose breaker lets it, and that is least
+busy. One whose breaker has been open for long enough is given one call, which finds out: its probe."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cosygate import errors
+from cosygate.flows.breakers import Breakers
+from cosygate.flows.lent import Lent
+from cosygate.kit.breaker import Breaker, Phase
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.options import TranscribeOptions
@@ -23,6 +28,7 @@ class _Desk:
     """One engine as this process sees it."""
 
     engine: Engine
+    number: int
     info: EngineInfo | None = None  # as last heard
     heard_at: float = float("-inf")  # monotonic
     up: bool = False
@@ -44,12 +50,29 @@ class _Desk:
             self.calls += count
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """One engine, for whoever looks after it."""
+
+    number: int
+    name: str  # of the recogniser; empty until it was heard of
+    version: str
+    up: bool
+    slots: int
+    busy: int  # as it last said
+    live_slots: int
+    live_busy: int
+    breaker: Phase
+    probe_in_s: float  # how long its breaker stays open; 0 when it is not open
+
+
 class EngineRoom:
     """All engines this process may call. Knows only its own calls; an engine's own line orders everybody's."""
 
-    def __init__(self, engines: Sequence[Engine], clock: Clock) -> None:
-        self._desks = [_Desk(e) for e in engines]
+    def __init__(self, engines: Sequence[Engine], clock: Clock, breakers: Breakers) -> None:
+        self._desks = [_Desk(engine, number) for number, engine in enumerate(engines)]
         self._clock = clock
+        self._breakers = breakers
 
     async def refresh(self, *, force: bool = False) -> None:
         """Asks every engine that was not heard of lately what it is. Never raises: an engine that is away is down. One
@@ -92,14 +115,27 @@ class EngineRoom:
         """Slots taken by anybody's calls, as the engines last said."""
         return sum(d.info.busy for d in self._desks if d.info and d.up)
 
+    def status(self) -> list[EngineStatus]:
+        """Every engine, as far as it is known now."""
+        now = self._clock.monotonic()
+        return [_status(desk, self._breakers.of(desk.number), now) for desk in self._desks]
+
     def blocked_s(self) -> float:
-        """Seconds until any engine may be called again; 0 when one may be now."""
-        return 0.0
+        """Seconds until any engine may be called again; 0 when one may be now, if only by a probe: somebody has to come
+        for it to be made."""
+        return self._breakers.blocked_s()
+
+    def pause_s(self) -> float:
+        """Seconds for which it makes no sense to claim a job: each engine's breaker is open, or waits for its probe."""
+        return self._breakers.pause_s()
 
     @asynccontextmanager
-    async def borrow(self, options: TranscribeOptions, *, live: bool = False) -> AsyncIterator[Engine]:
-        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, or
-        EngineRefused when every engine is known and none has the model and language: waiting would not help."""
+    async def borrow(
+        self, options: TranscribeOptions, *, live: bool = False, suspect: bool = False
+    ) -> AsyncIterator[Lent]:
+        """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, BreakerOpen,
+        or EngineRefused when every engine is known and none has the model and language: waiting would not help.
+        `suspect`: of a recording, or a live session's sound, that has failed before; it makes no probe while another engine is healthy."""
         await self.refresh()
         now = self._clock.monotonic()
         fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options, live)]
@@ -107,15 +143,50 @@ class EngineRoom:
             if self._desks and all(d.info and not _fits(d.info, options, live) for d in self._desks):
                 raise errors.EngineRefused("no engine here has this model, or recognises this language with it")
             raise errors.EngineUnavailable()
-        desk = min(fitting, key=lambda d: d.load(live))
+        desk, probe = await self._choose(fitting, live, suspect)
+        lent = Lent(desk.engine, desk.number, self._breakers, probe=probe, heard_at=desk.heard_at)
         desk.begin(live, 1)
         try:
-            yield desk.engine
+            yield lent
         except (errors.EngineUnavailable, errors.EngineFailed):
             desk.heard_at = float("-inf")  # ask before believing it again
             raise
         finally:
+            lent.give_back()
             desk.begin(live, -1)
+
+    async def _choose(self, fitting: list[_Desk], live: bool, suspect: bool) -> tuple[_Desk, str]:
+        """With the probe that its call is to be, if it is one. Raises BreakerOpen."""
+        now = self._clock.monotonic()
+        breakers = {desk.number: self._breakers.of(desk.number) for desk in fitting}
+        healthy = [desk for desk in fitting if breakers[desk.number].phase(now) is Phase.CLOSED]
+        if not (suspect and healthy):
+            for desk in fitting:
+                breaker = breakers[desk.number]
+                due = breaker.phase(now) is Phase.HALF_OPEN and breaker.callable(now)
+                if due and (probe := await self._breakers.probe(desk.number)):
+                    return desk, probe
+        if not healthy:
+            # One that is away may be back any moment, and then nobody needs to wait for a probe.
+            wait_s = 0.0 if len(fitting) < len(self._desks) else min(b.wait_s(now) for b in breakers.values())
+            raise errors.BreakerOpen(retry_after=max(1, math.ceil(wait_s)))
+        return min(healthy, key=lambda d: d.load(live)), ""
+
+
+def _status(desk: _Desk, breaker: Breaker, now: float) -> EngineStatus:
+    info = desk.info
+    return EngineStatus(
+        number=desk.number,
+        name=info.name if info else "",
+        version=info.version if info else "",
+        up=desk.up,
+        slots=info.slots if info else 0,
+        busy=info.busy if info else 0,
+        live_slots=info.live_slots if info else 0,
+        live_busy=info.live_busy if info else 0,
+        breaker=breaker.phase(now),
+        probe_in_s=breaker.wait_s(now),
+    )
 
 
 def _fits(info: EngineInfo, options: TranscribeOptions, live: bool) -> bool:

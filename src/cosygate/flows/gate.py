@@ -2,18 +2,19 @@
 
     first chunk ─► draining? breaker open? queue full? over the rate or quota? ─► no: its body is read
                                                                           └─► yes: unless it was begun before, refused
-    its upload's row is new ─► it is counted
+    it is in no upload that is known ─► it is counted; given back when somebody else began that upload meanwhile
 
 Chunks of recordings that were begun before always pass: what has been acknowledged can be finished.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from cosygate import errors
-from cosygate.flows.admission import Admission, Hold
+from cosygate.flows.admission import JUST_NOW_S, Admission, Hold
 from cosygate.flows.limiting import LIVE, RECORDINGS, Limiting
 from cosygate.model.principal import Principal
 from cosygate.model.standing import Standing
@@ -30,16 +31,35 @@ class Begun(Protocol):
 
 
 class Entry:
-    """A chunk's way in. `begun` is called when it turns out to begin a recording; `close` at the end in any case."""
+    """A chunk's way in. `begun` is called before it begins a recording, `undone` when it did not after all; `close` at
+    the end in any case."""
 
-    def __init__(self, hold: Hold | None, begin: Callable[[bool], Awaitable[Standing | None]]) -> None:
+    def __init__(
+        self,
+        hold: Hold | None,
+        begin: Callable[[bool], Awaitable[Standing | None]],
+        undo: Callable[[], Awaitable[None]],
+        low: bool,
+    ) -> None:
+        """`low`: what has been asked about."""
+        self._asked_low = self.low = low  # the latter may become True, once the body tells
         self._hold = hold
         self._begin = begin
+        self._undo = undo
         self.standing: Standing | None = None  # the caller's, once counted
 
     async def begun(self) -> None:
-        """Counts it. Raises what refuses it: for one that was let pass as a chunk of another recording, all of it."""
+        """Counts it. Raises what refuses it: for one that was let pass as a chunk of another recording, or turned out
+        to be of low priority, all of it."""
+        if self.low and not self._asked_low:
+            self.close()  # it must not stand in its own way
+            self._hold = None
         self.standing = await self._begin(self._hold is None)
+
+    async def undone(self) -> None:
+        if self.standing is not None:
+            self.standing = None
+            await self._undo()
 
     def close(self) -> None:
         if self._hold is not None:
@@ -70,17 +90,22 @@ class Gate:
         LimitsUnavailable."""
 
         async def begin(unseen: bool) -> Standing | None:
-            if unseen and (refusal := await self._refusal(caller, low)) is not None:
+            if unseen and (refusal := await self._refusal(caller, entry.low)) is not None:
                 raise refusal
             return await self._limiting.count(caller, RECORDINGS)
 
+        async def undo() -> None:
+            await self._limiting.uncount(caller, RECORDINGS)
+
+        entry = Entry(None, begin, undo, low)
         if session_id is not None and self._begun.remembers(caller, session_id):
-            return Entry(None, begin)
+            return entry
         refusal = await self._refusal(caller, low)
         if refusal is None:
-            return Entry(self._admission.hold(caller.tenant, size), begin)
+            entry = Entry(self._admission.hold(caller.tenant, size), begin, undo, low)
+            return entry
         if await self._begun.knows(caller, session_id):
-            return Entry(None, begin)
+            return entry
         raise refusal
 
     async def live(self, caller: Principal) -> Standing | None:
@@ -91,16 +116,24 @@ class Gate:
             raise refusal
         return await self._limiting.count(caller, LIVE)
 
+    def live_of_tenant(self, tenant: str) -> int:
+        """How many live sessions a tenant may have open at once; 0: no quota."""
+        return self._limiting.live_of_tenant(tenant)
+
     async def _refusal(self, caller: Principal, low: bool) -> errors.CosyGateError | None:
-        return (
-            self._closed()
-            or self._admission.refusal(caller.tenant, low=low)
-            or await self._limiting.refusal(caller, RECORDINGS)
-        )
+        """The queue is asked last: between its answer and the hold nothing is awaited."""
+        if (closed := self._closed()) is not None:
+            return closed
+        await self._admission.look()
+        if (refusal := await self._limiting.refusal(caller, RECORDINGS)) is not None:
+            return refusal
+        if self._admission.refusal(caller.tenant, low=low) is not None:
+            await self._admission.look(JUST_NOW_S)
+        return self._admission.refusal(caller.tenant, low=low)
 
     def _closed(self) -> errors.CosyGateError | None:
         if self._drained():
             return errors.Draining()
         if (blocked_s := self._blocked_s()) > 0:
-            return errors.BreakerOpen(retry_after=max(1, round(blocked_s)))
+            return errors.BreakerOpen(retry_after=max(1, math.ceil(blocked_s)))
         return None

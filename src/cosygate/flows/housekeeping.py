@@ -51,6 +51,7 @@ class Reaper:
             )
             if state is JobState.FAILED:  # lost too often: nobody else tells how it ended
                 metrics.tasks.labels(state).inc()
+                metrics.task_failures.labels("lost_too_often").inc()
             if state is not None:
                 _log.warning("task.lease_expired", task_id=claim.job_id, fence=claim.fence, state=state)
         return len(still)

@@ -6,25 +6,28 @@ which upload a session_id means is remembered, and a place that is gone (aborted
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cosygate import errors
-from cosygate.kit import metrics
+from cosygate.flows.webhooks import Callbacks
+from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock, Randomness, time_ordered_id
 from cosygate.model.audio import SNIFF_BYTES, Container, sniff
 from cosygate.model.cost import cost_s
 from cosygate.model.job import NewJob
 from cosygate.model.options import Priority, TranscribeOptions
-from cosygate.model.principal import Principal
+from cosygate.model.principal import Principal, tenant_of
 from cosygate.model.upload import LastMark, Listing, Upload, UploadLimits, UploadState
 from cosygate.ports.blobs import PartStore, Received
 from cosygate.ports.engine import ModelInfo
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import UploadRecords
 
-Begun = Callable[[], Awaitable[None]]
+Queued = Callable[[str, int, float], None]  # tenant, bytes, seconds of audio
 _REMEMBERED = 8192  # uploads per process
 _PRIORITY = {Priority.NORMAL: 0, Priority.LOW: 10}
 
@@ -52,7 +55,17 @@ class UploadStatus:
     listing: Listing
 
 
-async def _let_begin() -> None:
+class Beginning(Protocol):
+    """Whoever has a say in what begins."""
+
+    async def begun(self) -> None:
+        """A recording is about to begin. What this raises refuses it."""
+
+    async def undone(self) -> None:
+        """It did not: somebody else had begun it, or it could not be written."""
+
+
+def _unheard(tenant: str, size: int, seconds: float) -> None:
     """Nobody counts."""
 
 
@@ -68,9 +81,11 @@ class Ingest:
         limits: UploadLimits,
         models: Callable[[], Sequence[ModelInfo]],
         compressed_media: bool,
+        callbacks: Callbacks,
+        queued: Queued = _unheard,
     ) -> None:
         """`models`: what the engines can, as last heard (empty when none was heard yet). `compressed_media`: False
-        where no sandbox can hold the decoder."""
+        where no sandbox can hold the decoder. `queued` hears of each new job."""
         self._uploads = uploads
         self._parts = parts
         self._queue = queue
@@ -79,7 +94,10 @@ class Ingest:
         self.limits = limits
         self._models = models
         self._compressed_media = compressed_media
+        self._callbacks = callbacks
+        self._queued = queued
         self._open: OrderedDict[tuple[str, str], Upload] = OrderedDict()
+        self._binding: dict[tuple[str, str], asyncio.Task[Upload]] = {}
 
     async def receive(self, body: AsyncIterator[bytes], digests: Digests) -> Received:
         """The body of one chunk, checked but not named. The caller closes it."""
@@ -87,13 +105,14 @@ class Ingest:
         return await self._parts.receive(body, limit=limit, sha256=digests.sha256, sha512=digests.sha512)
 
     async def put(self, caller: Principal, session_id: str, seq: int, received: Received, trace_id: str,
-                  last: TranscribeOptions | None = None, begun: Begun = _let_begin) -> Stored:  # fmt: skip
-        """Stores a chunk durably; `last` are the options of the chunk that ends the recording. `begun` is called when
-        the chunk begins one, and may refuse it: then nothing is left of it."""
+                  last: TranscribeOptions | None = None, beginning: Beginning | None = None) -> Stored:  # fmt: skip
+        """Stores a chunk durably; `last` are the options of the chunk that ends the recording. `beginning` is asked
+        when the chunk begins one, and may refuse it: then nothing is left of it."""
         if last is not None:
             self._check_honoured(last)
+            await self._callbacks.check(caller.tenant, last.callback_url)
         mark = LastMark(seq, last.to_json()) if last is not None else None
-        upload, listing = await self._store(caller, session_id, seq, received, mark, begun)
+        upload, listing = await self._store(caller, session_id, seq, received, mark, beginning)
         metrics.upload_bytes.inc(received.size)
         if listing.total_bytes > self.limits.recording_bytes:
             # Parts that came at the same moment have passed the bound together: it can never complete.
@@ -107,7 +126,7 @@ class Ingest:
             raise
 
     async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
-                     mark: LastMark | None, begun: Begun) -> tuple[Upload, Listing]:  # fmt: skip
+                     mark: LastMark | None, beginning: Beginning | None) -> tuple[Upload, Listing]:  # fmt: skip
         key, most = (caller.owner, session_id), self.limits.recording_bytes
         upload = self._open.get(key)
         if upload is not None:
@@ -115,7 +134,7 @@ class Ingest:
                 return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
             except errors.UploadNotFound:
                 self._open.pop(key, None)  # aborted, expired or deleted since; perhaps begun anew
-        upload = await self._bind(caller.owner, session_id, begun)
+        upload = await self._bind(caller.owner, session_id, beginning)
         if upload.state is UploadState.COMPLETE:
             # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
             return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
@@ -136,7 +155,30 @@ class Ingest:
         self._open.pop((upload.owner, upload.session_id), None)
         await self._parts.erase(upload.id)
 
-    async def _bind(self, owner: str, session_id: str, begun: Begun) -> Upload:
+    async def _bind(self, owner: str, session_id: str, beginning: Beginning | None) -> Upload:
+        """The upload that the session_id means, begun if there is none. Chunks that come at the same moment begin it
+        together: it is counted once, and refused to all of them or to none."""
+        key = (owner, session_id)
+        binding = self._binding.get(key)
+        if binding is None:
+            binding = self._binding[key] = asyncio.create_task(self._begin(owner, session_id, beginning))
+            binding.add_done_callback(lambda done: self._bound(key, done))
+        return await asyncio.shield(binding)  # whoever began it may leave: it is counted and written, or neither
+
+    def _bound(self, key: tuple[str, str], binding: asyncio.Task[Upload]) -> None:
+        del self._binding[key]
+        if not binding.cancelled():
+            binding.exception()  # looked at, even when everybody has left
+
+    async def _begin(self, owner: str, session_id: str, beginning: Beginning | None) -> Upload:
+        """Counted first: once the row is there, other gateways acknowledge chunks of it, and it cannot be refused."""
+        if beginning is not None:
+            try:
+                await beginning.begun()
+            except errors.CosyGateError:
+                if (there := await self._uploads.find(owner, session_id)) is not None:
+                    return there
+                raise
         now = self._clock.now()
         fresh = Upload(
             id=time_ordered_id(self._clock, self._randomness),
@@ -146,14 +188,14 @@ class Ingest:
             created_at=now,
             expires_at=now + self.limits.expires_s,
         )
-        upload = await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
-        if upload.id == fresh.id:
-            try:
-                await begun()
-            except errors.CosyGateError:
-                await self._uploads.close(upload.id, UploadState.ABORTED)
-                raise
-        return upload
+        began = False
+        try:
+            upload = await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
+            began = upload.id == fresh.id
+            return upload
+        finally:
+            if beginning is not None and not began:
+                await beginning.undone()
 
     def remembers(self, caller: Principal, session_id: str) -> bool:
         """Whether this process has stored a chunk of this upload, and not seen its end."""
@@ -174,22 +216,26 @@ class Ingest:
         options = TranscribeOptions.from_json(listing.mark.options)
         container, head = await self._sniff(upload, listing, options)
         now = self._clock.now()
-        job = await self._uploads.complete(
-            NewJob(
-                id=time_ordered_id(self._clock, self._randomness),
-                upload_id=upload.id,
-                owner=upload.owner,
-                session_id=upload.session_id,
-                options=listing.mark.options,
-                container=container,
-                size=listing.total_bytes,
-                created_at=now,
-                trace_id=trace_id,
-                priority=_PRIORITY[options.priority],
-                cost_s=cost_s(container, listing.total_bytes, head=head, raw=options.audio_format),
-            )
+        new = NewJob(
+            id=time_ordered_id(self._clock, self._randomness),
+            upload_id=upload.id,
+            owner=upload.owner,
+            session_id=upload.session_id,
+            options=listing.mark.options,
+            container=container,
+            size=listing.total_bytes,
+            created_at=now,
+            trace_id=trace_id,
+            span_id=tracing.current().span_id,
+            priority=_PRIORITY[options.priority],
+            cost_s=cost_s(container, listing.total_bytes, head=head, raw=options.audio_format),
+            callback_url=options.callback_url,
         )
+        job = await self._uploads.complete(new)
+        if job.id == new.id:
+            self._queued(tenant_of(new.owner), new.size, new.cost_s)
         self._open.pop((upload.owner, upload.session_id), None)
+        tracing.current().set({"cosygate.task_id": job.id})
         await self._queue.hint(job.id)
         return job.id
 

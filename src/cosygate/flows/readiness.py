@@ -6,22 +6,29 @@ Never an engine's fault: uploads are taken and kept until one is back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.kit import metrics
+from cosygate.kit.breaker import Phase
 from cosygate.kit.clock import Clock
 from cosygate.ports.blobs import StoreSurvey
-from cosygate.ports.records import RecordsHealth
+from cosygate.ports.records import QueueDepth, RecordsHealth
 
+_LEVELS = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
 _FRESH_S = 1.0  # one real look a second, however many ask
 
 
 class Readiness:
-    def __init__(self, health: RecordsHealth, survey: StoreSurvey, clock: Clock) -> None:
+    def __init__(
+        self, health: RecordsHealth, survey: StoreSurvey, clock: Clock, drained: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`drained`: whether an operator has told the whole service to take nothing new."""
         self._health = health
         self._survey = survey
+        self._drained = drained
         self._clock = clock
         self._looked_at = float("-inf")
         self._found: list[str] = []
@@ -35,7 +42,8 @@ class Readiness:
             if self._clock.monotonic() - self._looked_at >= _FRESH_S:
                 self._found = await self._look()
                 self._looked_at = self._clock.monotonic()
-        return [*(["starting"] if not self.started else []), *(["draining"] if self.draining else []), *self._found]
+        draining = self.draining or self._drained()
+        return [*(["starting"] if not self.started else []), *(["draining"] if draining else []), *self._found]
 
     async def _look(self) -> list[str]:
         found = []
@@ -50,11 +58,18 @@ class Readiness:
         return found
 
 
-async def measure(health: RecordsHealth, engines: EngineRoom) -> None:
+async def measure(depth: QueueDepth, survey: StoreSurvey, engines: EngineRoom, now: float) -> None:
     """Sets the gauges that tell of this moment; asked when somebody looks. What cannot be had keeps its last value."""
     with suppress(errors.Unavailable):  # the scrape still tells everything else, and /readyz tells of the database
-        counts = await health.counts()
-        metrics.engine_queue.set(counts.get("queued", 0))
+        waiting = await depth.waiting()
+        metrics.engine_queue.set(waiting.jobs)
+        metrics.engine_queue_seconds.set(waiting.seconds)
+        metrics.engine_queue_age.set(0.0 if waiting.oldest_at is None else max(0.0, now - waiting.oldest_at))
+    with suppress(errors.Unavailable):
+        metrics.store_used.set(await survey.used_bytes())
+        metrics.store_free.set(await survey.free_bytes())
     await engines.refresh(force=True)
     metrics.engine_slots.labels("busy").set(engines.busy())
     metrics.engine_slots.labels("total").set(engines.slots())
+    for engine in engines.status():
+        metrics.breaker_state.labels(str(engine.number)).set(_LEVELS[engine.breaker])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cosygate import errors
-from cosygate.kit import metrics
+from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
@@ -19,6 +19,8 @@ from cosygate.ports.engine import Done, Engine, Progress, RecogniseConfig, Segme
 from cosygate.ports.records import Events
 
 _log = logger()
+_SLACK_S = 600.0  # of a call's deadline: a wait for a slot, a cold model, a header that says too little
+_SLOWEST = 10.0  # seconds per second of audio: who is slower does not work
 _TELL_EVERY_S = 0.5  # how often progress and segments are written
 
 
@@ -117,23 +119,29 @@ class Recognition:
                 model=self._options.model,
                 # It has failed before, perhaps with the engine: if it does so again, nobody else's goes down with it.
                 alone=self._job.attempt > 0,
+                deadline_s=_SLACK_S + _SLOWEST * (info.duration or self._limits.seconds),
                 trace_id=self._job.trace_id,
             )
             outcome = "cancelled"
             events = engine.recognise(config, fed.pieces(), idle_timeout_s=self._engine_idle_s)
-            try:
-                async for event in events:
-                    await self._take(event, channel, of, info, fed)
-                outcome = "ok"
-            except errors.CosyGateError as error:
-                outcome = error.code
-                raise
-            finally:
-                await _close(events)
-                spent = self._clock.monotonic() - began
-                self._timings["recognise"] = self._timings.get("recognise", 0.0) + spent
-                metrics.engine_calls.labels(self._engine_name.name or "unknown", outcome).inc()
-                _log.info("engine.call", outcome=outcome, cost_ms=round(spent * 1000), audio_s=round(fed.seconds, 3))
+            with tracing.span("engine.call", tracing.Kind.CLIENT) as span:
+                try:
+                    async for event in events:
+                        await self._take(event, channel, of, info, fed)
+                    outcome = "ok"
+                    span.set({"cosygate.outcome": outcome, "cosygate.engine": self._engine_name.name})
+                except errors.CosyGateError as error:
+                    outcome = error.code
+                    raise
+                finally:
+                    await _close(events)
+                    spent = self._clock.monotonic() - began
+                    self._timings["recognise"] = self._timings.get("recognise", 0.0) + spent
+                    metrics.engine_calls.labels(self._engine_name.name or "unknown", outcome).inc()
+                    _log.info(
+                        "engine.call", outcome=outcome, cost_ms=round(spent * 1000), audio_s=round(fed.seconds, 3)
+                    )
+                    span.set({"cosygate.audio_s": round(fed.seconds, 3)})
             self._seconds = max(self._seconds, fed.seconds)
             return info.channels
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.recognition import LeaseLost, Recognition, Story
-from cosygate.kit import metrics
+from cosygate.flows.retrying import Retrying
+from cosygate.kit import metrics, tracing
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import bound, logger
@@ -62,6 +63,7 @@ class Transcribe:
         self._engine_idle_s = engine_idle_s
         self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
         self._handed_back: OrderedDict[str, int] = OrderedDict()
+        self._retrying = Retrying(clock)
 
     async def claim(self, claimant: str) -> Claim | None:
         """The next job, if there is one for the taking. Raises DatabaseBusy."""
@@ -72,7 +74,9 @@ class Transcribe:
         Cancelling it hands the job back."""
         tenant, _, user_id = claim.job.owner.partition("/")
         who = {"trace_id": claim.job.trace_id, "user_id": user_id, "tenant": tenant}
-        with bound(**who, task_id=claim.job_id, fence=claim.fence):
+        span = tracing.continued("task.run", tracing.Kind.CONSUMER, claim.job.trace_id, claim.job.span_id)
+        with bound(**who, task_id=claim.job_id, fence=claim.fence), span:
+            span.set({"cosygate.task_id": claim.job_id, "cosygate.attempt": claim.job.attempt})
             work = asyncio.create_task(self._work(claim))
             renewal = asyncio.create_task(self._renew(claim, work))
             try:
@@ -81,12 +85,12 @@ class Transcribe:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
                 if renewal.done():
-                    _log.warning("task.lease_lost")  # its new holder, or its owner's cancel, decides
+                    _lost()  # its new holder, or its owner's cancel, decides
                     return
                 await self._give_back(claim, Requeue.HAND_BACK, 0.0, errors.Draining())
                 raise
             except LeaseLost:
-                _log.warning("task.lease_lost")
+                _lost()
             except Exception as error:
                 await self._settle(claim, error)
             finally:
@@ -116,12 +120,13 @@ class Transcribe:
         recognition = Recognition(
             self._decoder, options, claim.job, self._audio_limits, story, self._clock, self._engine_idle_s
         )
-        fd = await self._files.open(claim.job.upload_id, listing)
-        try:
-            async with self._engines.borrow(options) as engine:
-                transcript = await recognition.run(fd, engine)
-        finally:
-            await asyncio.to_thread(os.close, fd)  # the last one of a large unnamed copy: its blocks are freed now
+        with self._retrying.attempt(claim.job) as attempt:
+            fd = await self._files.open(claim.job.upload_id, listing)
+            try:
+                async with self._engines.borrow(options, suspect=claim.job.attempt > 0) as attempt.lent:
+                    transcript = await recognition.run(fd, attempt.lent)
+            finally:
+                await asyncio.to_thread(os.close, fd)  # the last one of a large unnamed copy: its blocks are freed now
         total = self._clock.monotonic() - started
         transcript = replace(transcript, timings={**transcript.timings, "total": total})
         await self._finish(claim, options, transcript, story)
@@ -133,6 +138,7 @@ class Transcribe:
         now = self._clock.now()
         if await story.flush() and await self._leases.commit(claim, now, result=result):
             self._handed_back.pop(claim.job_id, None)
+            tracing.current().set({"cosygate.audio_s": round(transcript.duration, 3)})
             self._finished(claim, JobState.SUCCEEDED, now)
             metrics.audio_seconds.labels("file").inc(transcript.duration)
         else:
@@ -141,6 +147,9 @@ class Transcribe:
 
     def _finished(self, claim: Claim, state: JobState, now: float, **fields: object) -> None:
         metrics.tasks.labels(state).inc()
+        if state is JobState.FAILED:
+            metrics.task_failures.labels(fields.get("code")).inc()
+        tracing.current().set({"cosygate.state": state.value})
         metrics.task_duration.observe(max(0.0, now - claim.job.created_at))
         _log.info("task.finished", state=state, cost_ms=round((now - claim.job.created_at) * 1000), **fields)
 
@@ -148,8 +157,10 @@ class Transcribe:
         """What an error costs the job (reliability.md, "Job leasing" 7)."""
         now = self._clock.now()
         known = error if isinstance(error, errors.CosyGateError) else errors.CosyGateError()
+        tracing.current().failed(known.code)
         if isinstance(known, errors.Unavailable):
-            await self._give_back(claim, Requeue.HAND_BACK, self._pause(claim.job_id), known)
+            wait_s = known.extra.get("retry_after", 0) if isinstance(known, errors.BreakerOpen) else 0
+            await self._give_back(claim, Requeue.HAND_BACK, max(wait_s, self._pause(claim.job_id)), known)
         elif known is error and not getattr(error, "counts", False):
             # Known, and the same however often it is tried.
             if await self._leases.commit(claim, now, result=None, error=(known.code, known.detail)):
@@ -182,3 +193,8 @@ class Transcribe:
         if len(self._handed_back) > 10_000:
             self._handed_back.popitem(last=False)
         return self._backoff.delay(count, self._randomness)
+
+
+def _lost() -> None:
+    _log.warning("task.lease_lost")
+    tracing.current().failed("lease_lost")

@@ -50,6 +50,7 @@ class ChildSpec:
     stable_s: float = 10.0  # a child that ran this long failed anew: backoff starts from the beginning
     backoff: Backoff = field(default_factory=Backoff)
     before_start: Callable[[], None] | None = None  # before every start, for example to remove a stale socket
+    after_end: Callable[[], None] | None = None  # after every end, whoever caused it; must not raise
     # Asked every probe_every_s while it runs; after probe_misses times False in a row (or no answer in time) the child
     # hangs, and is killed and started again. None: not asked.
     probe: Callable[[], Awaitable[bool]] | None = None
@@ -141,6 +142,8 @@ class Child:
                 task.cancel()
             self.last_exit = await process.end(self._grace_s)
             self.pid = None
+            if self.spec.after_end is not None:
+                self.spec.after_end()
 
     async def _ready(self, process: _Process) -> bool:
         """False when it ended, or did not get ready in time."""

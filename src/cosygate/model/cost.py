@@ -4,7 +4,7 @@ turns are given, in these; usage counts what was really decoded."""
 from __future__ import annotations
 
 from cosygate import errors
-from cosygate.model.audio import Container, RawFormat
+from cosygate.model.audio import AudioLimits, Container, RawFormat
 from cosygate.model.wav import parse_wav
 
 # Bytes per second of what people send in each container. Low ones: an estimate that is too long delays its own tenant,
@@ -21,18 +21,20 @@ _BYTES_A_SECOND: dict[Container, int] = {
 }
 _PCM = 32_000  # 16 kHz, mono, 16 bit: the plain containers whose head could not be read
 _DENSEST = 192_000 * 8 * 8  # bytes per second of the densest PCM there is: a head that claims more is not believed
+LEAST_S = 0.25  # opening, decoding and calling an engine take as long as recognising so much, however short it is
+_MOST_S = AudioLimits().seconds  # a video would be days of audio, by its size; and a queue full by itself
 
 
 def cost_s(container: Container, size: int, *, head: bytes = b"", raw: RawFormat | None = None) -> float:
     """Seconds of audio in a recording of `size` bytes that begins with `head`. Exact for PCM, an estimate otherwise;
-    never 0 for a recording that has bytes."""
+    LEAST_S at the least, and no longer than a recording may be."""
     if raw is not None:
         told: float | None = size / (2 * raw.rate * raw.channels)
     else:
         told = _wav_s(head, size) if container is Container.WAV else None
     if told is None:
         told = size / _BYTES_A_SECOND.get(container, _PCM)
-    return max(told, size / _DENSEST, 0.001)
+    return min(max(told, size / _DENSEST, LEAST_S), _MOST_S)
 
 
 def _wav_s(head: bytes, size: int) -> float | None:

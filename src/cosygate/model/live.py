@@ -58,3 +58,4 @@ class LiveSession:
     epoch: int  # number of the latest claim, from 1
     holder: str  # the gateway process (one life of it) that claimed it
     mark: SafeMark = SafeMark()
+    span_id: str = ""  # 16 lower-case hex: the span that its engine calls and its task continue; empty: not traced

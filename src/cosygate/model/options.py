@@ -11,6 +11,7 @@ from typing import Any
 
 from cosygate import errors
 from cosygate.model.audio import RawFormat
+from cosygate.model.webhook import check_url
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")  # the part of BCP 47 that recognisers know
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,6 +37,7 @@ class TranscribeOptions:
     priority: Priority = Priority.NORMAL
     audio_format: RawFormat | None = None  # None: sniffed
     filename: str | None = None  # shown in the result, never used as a path
+    callback_url: str | None = None  # who is told when the task has ended
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -86,6 +88,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "priority": _one_of("priority", Priority),
     "audio_format": RawFormat.parse,
     "filename": _filename,
+    "callback_url": check_url,
 }
 # Known to the contract but honoured by nothing here yet. The values that ask for nothing are accepted.
 _NOT_HONOURED: dict[str, frozenset[str]] = {
@@ -96,7 +99,6 @@ _NOT_HONOURED: dict[str, frozenset[str]] = {
     "num_speakers": frozenset(),
     "max_speakers": frozenset(),
     "hotwords": frozenset(),
-    "callback_url": frozenset(),
 }
 OPTION_NAMES = frozenset(_PARSERS) | frozenset(_NOT_HONOURED)
 

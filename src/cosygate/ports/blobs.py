@@ -69,6 +69,9 @@ class StoreSurvey(Protocol):
     async def used_bytes(self) -> int:
         """Bytes that recordings and results take, at most a few seconds old, over all processes."""
 
+    async def free_bytes(self) -> int:
+        """Bytes that can still be stored before StorageFull, whatever would be the reason of it; about as old."""
+
     async def check_room(self) -> None:
         """Raises StorageFull when a chunk could not be stored now."""
 

@@ -46,6 +46,7 @@ class RecogniseConfig:
     hotwords: tuple[str, ...] = ()
     slot_wait_s: float = 30.0  # how long the engine may let the call wait for a slot
     alone: bool = False  # the engine gives it every slot: it is suspected of ending engines
+    deadline_s: float = 0.0  # how long the whole call may take, which the engine is told; 0: as long as any
     trace_id: str = ""
 
 
@@ -62,6 +63,8 @@ class ListenConfig:
     model: str | None = None
     interim: bool = True  # partials are wanted
     slot_wait_s: float = 2.0
+    suspect: bool = False  # its last call died at the same restart point: that may be what ends engines
+    deadline_s: float = 0.0  # as in RecogniseConfig
     trace_id: str = ""
 
 

@@ -24,9 +24,10 @@ class HeldSession:
 
 
 class LiveSessions(Protocol):
-    async def open(self, session: LiveSession, *, max_of_owner: int, max_of_all: int) -> None:
+    async def open(self, session: LiveSession, *, max_of_owner: int, max_of_all: int, max_of_tenant: int = 0) -> None:
         """Writes a new open session, with its epoch and holder. Raises TooManySessions when the owner has
-        `max_of_owner` open ones, SessionsFull when there are `max_of_all` (both counted in the same transaction)."""
+        `max_of_owner` open ones, QuotaExceeded when all owners of the tenant have `max_of_tenant` together (0: any
+        number), SessionsFull when there are `max_of_all`; all counted in the same transaction."""
 
     async def find(self, session_id: str) -> LiveSession | None:
         """Open or finished; None when there is none. Whose it is, is for the caller to compare."""

@@ -17,7 +17,7 @@ SHARE = "share"  # reading one live session, by its id
 class Ticket:
     """What a ticket that holds says."""
 
-    holder: Principal
+    holder: Principal  # with the credential that it was got with: it ends with that
     id: str  # no two tickets have the same: what OneTime.spend remembers
     expires_at: float  # seconds since the epoch
 
@@ -29,7 +29,8 @@ class Tickets(Protocol):
 
     def issue(self, purpose: str, resource: str, holder: Principal, ttl_s: float) -> str:
         """No two are equal. The holder of a SHARE has no scopes when it is checked, whatever the issuer has: it says
-        whose session may be read, and lets its bearer do nothing else."""
+        whose session may be read, and lets its bearer do nothing else. It does not expire with its holder's credential,
+        as the others do."""
 
     def check(self, ticket: str, purpose: str, resource: str) -> Ticket:
         """Raises TokenInvalid, TokenExpired."""

@@ -1,6 +1,6 @@
 """The composition root: the only place that chooses technologies, and the only one that imports adapters.
 
-This file puts the house together; the others are its parts: `stores`, `callers`, `guard`, `live`, `secrets`, `limits`.
+This file puts the house together; the others are its parts.
 """
 
 from __future__ import annotations
@@ -8,23 +8,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cosygate import __version__
 from cosygate.adapters.decoder_pcm import PcmDecoder
-from cosygate.adapters.engine_grpc import GrpcEngine
 from cosygate.adapters.queue_local import LocalQueue
 from cosygate.adapters.tickets_hmac import HmacTickets
 from cosygate.api.app import Doors
 from cosygate.api.bodies import BodyPace
 from cosygate.api.system import MetricsDoor
+from cosygate.flows.admission import Admission
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Ingest
 from cosygate.flows.live.keeping import Keeper
+from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.readiness import Readiness, measure
+from cosygate.flows.switchboard import Switchboard
 from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
-from cosygate.kit import metrics
+from cosygate.flows.webhooks import Sender
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.model.audio import AudioLimits
 from cosygate.ports.queue import Queue
@@ -32,11 +35,15 @@ from cosygate.ports.records import Leases, Outbox
 from cosygate.settings import Settings
 from cosygate.wiring import stores
 from cosygate.wiring.callers import callers
-from cosygate.wiring.guard import guard
+from cosygate.wiring.engines import engine_room
+from cosygate.wiring.guard import admission_of, guard, limits_of
 from cosygate.wiring.limits import upload_limits
 from cosygate.wiring.live import live_parts
+from cosygate.wiring.overview import overview
 from cosygate.wiring.secrets import issue_token, jwt_secret
 from cosygate.wiring.stores import database_url
+from cosygate.wiring.telling import begin_telling
+from cosygate.wiring.webhooks import webhook_parts
 
 __all__ = ["House", "database_url", "issue_token", "jwt_secret", "open_house"]
 
@@ -47,11 +54,15 @@ class House:
 
     doors: Doors
     transcribe: Transcribe
+    admission: Admission
     engines: EngineRoom
     housekeeping: Housekeeping
     live_keeper: Keeper
     reaper: Reaper
     readiness: Readiness
+    switchboard: Switchboard
+    sender: Sender
+    quotas: QuotaWatch
     leases: Leases
     outbox: Outbox
     queue: Queue
@@ -62,23 +73,27 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings, engine_addresses: Sequence[str], index: int = 0) -> AsyncIterator[House]:
-    """Opens every adapter, in this order, and closes them in the reverse one. `index`: which gateway this is."""
+async def open_house(
+    settings: Settings, engine_addresses: Sequence[str], index: int = 0, breakers: Path | None = None
+) -> AsyncIterator[House]:
+    """Opens every adapter, in this order, and closes them in the reverse one. `index`: which gateway this is;
+    `breakers`: the folder of the breakers that it shares with the others."""
     clock, randomness = SystemClock(), SystemRandomness()
     secret = jwt_secret(settings)
-    metrics.build_info.labels(__version__).set(1)
+    begin_telling(clock.now(), settings.queue_max_s)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(stores.store(settings, clock))
         records = await stores.records(settings)
         stack.push_async_callback(records.close)
         sandbox = await stack.enter_async_context(stores.sandbox(settings, clock, randomness))
         journal = await stack.enter_async_context(stores.journal(settings, clock))
-        grpc_engines = [GrpcEngine(address) for address in engine_addresses]
-        for engine in grpc_engines:
-            stack.push_async_callback(engine.close)
-        engines = EngineRoom(grpc_engines, clock)
+        engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack)
         queue = LocalQueue()
-        readiness = Readiness(records.health, store.survey, clock)
+        switchboard = Switchboard(records.switches, clock)
+        await switchboard.look()
+        readiness = Readiness(records.health, store.survey, clock, switchboard.drained)
+        admission = admission_of(settings, records.depth, clock, randomness)
+        hooks = webhook_parts(settings, records, clock, randomness)
         ingest = Ingest(
             uploads=records.uploads,
             parts=store.parts,
@@ -88,8 +103,11 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
             limits=upload_limits(settings),
             models=engines.models,
             compressed_media=sandbox.usable,
+            callbacks=hooks.callbacks,
+            queued=admission.queued,
         )
-        protection = guard(settings, ingest, engines)
+        limits = await limits_of(settings, records, breakers, clock, stack)
+        protection = guard(limits.limiting, ingest, engines, admission, switchboard.drained)
         tasks = Tasks(jobs=records.jobs, events=records.events, parts=store.parts, results=store.results, clock=clock)
         transcribe = Transcribe(
             leases=records.leases,
@@ -116,7 +134,7 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
             retention_s=settings.retention_hours * 3600,
         )
         tickets = HmacTickets(secret, clock, randomness)
-        known = callers(settings, secret, clock)
+        known = await stack.enter_async_context(callers(settings, secret, records, clock))
         live = live_parts(
             settings,
             records=records,
@@ -126,7 +144,9 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
             engines=engines,
             gate=protection.gate,
             callers=known,
+            callbacks=hooks.callbacks,
             tickets=tickets,
+            strangers=limits.strangers,
             clock=clock,
             randomness=randomness,
             index=index,
@@ -137,25 +157,43 @@ async def open_house(settings: Settings, engine_addresses: Sequence[str], index:
             tasks=tasks,
             engines=engines,
             readiness=readiness,
-            measure=lambda: measure(records.health, engines),
+            measure=lambda: measure(records.depth, store.survey, engines, clock.now()),
             callers=known,
             tickets=tickets,
             live=live.live,
             watching=live.watching,
             live_door=live.door,
+            webhooks=hooks.webhooks,
+            strangers=limits.strangers,
+            usage=limits.usage,
+            overview=overview(
+                __version__,
+                records=records,
+                engines=engines,
+                quotas=limits.quotas,
+                webhooks=hooks.webhooks,
+                readiness=readiness,
+                switchboard=switchboard,
+                clock=clock,
+            ),
             randomness=randomness,
             pace=BodyPace(settings.body_idle_s, settings.body_total_s),
             metrics_door=MetricsDoor.parse(settings.metrics_allow),
+            slow_request_s=settings.slow_request_s,
             version=__version__,
         )
         yield House(
             doors=doors,
             transcribe=transcribe,
+            admission=admission,
             engines=engines,
             housekeeping=housekeeping,
             live_keeper=live.keeper,
             reaper=Reaper(records.leases, clock, settings.lease_expire_s),
             readiness=readiness,
+            switchboard=switchboard,
+            sender=hooks.sender,
+            quotas=limits.quotas,
             leases=records.leases,
             outbox=records.outbox,
             queue=queue,

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from cosygate.flows.admission import Admission
+from cosygate.adapters.limits_memory import MemoryCounters
+from cosygate.adapters.limits_sqlite import SqliteCounters
+from cosygate.adapters.records_sql import SqlRecords
+from cosygate.api.addresses import Proxies
+from cosygate.api.strangers import Strangers
+from cosygate.flows.admission import Admission, QueueLimits
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.gate import Begun, Gate
 from cosygate.flows.limiting import Limiting
+from cosygate.flows.quotas import QuotaWatch
+from cosygate.flows.usage import UsageDesk
+from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.networks import parse_networks
+from cosygate.model.rates import UNAUTHENTICATED, parse_named_rates, parse_rates
+from cosygate.model.usage import Quota
+from cosygate.ports.limits import Counters
+from cosygate.ports.records import QueueDepth
 from cosygate.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    limiting: Limiting
+    strangers: Strangers
+    quotas: QuotaWatch
+    usage: UsageDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +42,42 @@ class Guard:
     gate: Gate
 
 
-def guard(settings: Settings, begun: Begun, engines: EngineRoom) -> Guard:
-    limiting = Limiting()
-    admission = Admission()
+def admission_of(settings: Settings, depth: QueueDepth, clock: Clock, randomness: Randomness) -> Admission:
+    limits = QueueLimits(settings.queue_max_s, settings.queue_tenant_share, settings.queue_low_share)
+    return Admission(depth, clock, randomness, limits, processes=settings.workers)
+
+
+async def limits_of(
+    settings: Settings, records: SqlRecords, shared: Path | None, clock: Clock, stack: AsyncExitStack
+) -> Limits:
+    """`shared`: the folder in memory of what this machine's gateways share."""
+    quotas = QuotaWatch(
+        records.usage,
+        records.quotas,
+        clock,
+        Quota(settings.quota_day_s, settings.quota_month_s, settings.quota_live),
+    )
+    await quotas.look()
+    counters: Counters = MemoryCounters(clock)
+    if settings.workers > 1 and shared is not None:
+        counters = SqliteCounters(shared / "counters.sqlite", clock)
+    stack.push_async_callback(counters.close)
+    rates = parse_named_rates(settings.rate_limits)
+    rates[UNAUTHENTICATED] = parse_rates(settings.unauthenticated_limit)
+    passes = settings.rate_limits_failing == "open"
+    limiting = Limiting(counters, quotas, clock, rates=rates, failing_open=passes)
+    strangers = Strangers(limiting, Proxies(parse_networks(settings.trusted_proxies)))
+    return Limits(limiting, strangers, quotas, UsageDesk(records.usage, quotas, limiting, clock))
+
+
+def guard(
+    limiting: Limiting, begun: Begun, engines: EngineRoom, admission: Admission, drained: Callable[[], bool]
+) -> Guard:
     gate = Gate(
         begun=begun,
         limiting=limiting,
         admission=admission,
         blocked_s=engines.blocked_s,
-        drained=lambda: False,
+        drained=drained,
     )
     return Guard(limiting, admission, gate)

@@ -9,15 +9,17 @@ from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
 from cosygate.adapters.journal_disk import DiskJournal
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.api.live import LiveDoor
+from cosygate.api.strangers import Strangers
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.gate import Gate
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.live.desk import Live
 from cosygate.flows.live.finishing import Finishing
 from cosygate.flows.live.holding import Holding
 from cosygate.flows.live.keeping import Keeper
 from cosygate.flows.live.watching import Watching
+from cosygate.flows.webhooks import Callbacks
 from cosygate.kit.clock import Clock, Randomness
-from cosygate.ports.callers import Callers
 from cosygate.ports.tickets import Tickets
 from cosygate.settings import Settings
 from cosygate.wiring.limits import live_limits
@@ -40,8 +42,10 @@ def live_parts(
     sandbox: SandboxDecoder,
     engines: EngineRoom,
     gate: Gate,
-    callers: Callers,
+    callers: Identifying,
+    callbacks: Callbacks,
     tickets: Tickets,
+    strangers: Strangers,
     clock: Clock,
     randomness: Randomness,
     index: int,
@@ -69,6 +73,8 @@ def live_parts(
         engine_idle_s=settings.live_engine_idle_s,
         longest_s=settings.recording_max_s,
         longest_bytes=settings.recording_max_bytes,
+        unheard_tries=settings.live_unheard_tries,
+        unheard_s=settings.live_unheard_s,
     )
     live = Live(
         sessions=records.live,
@@ -79,12 +85,14 @@ def live_parts(
         clock=clock,
         randomness=randomness,
         limits=live_limits(settings),
+        callbacks=callbacks,
     )
     door = LiveDoor(
         live=live,
         callers=callers,
         tickets=tickets,
         one_time=records.one_time,
+        strangers=strangers,
         clock=clock,
         randomness=randomness,
         origins=frozenset(settings.live_origins.replace(",", " ").split()),

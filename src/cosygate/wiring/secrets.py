@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 from cosygate.adapters.callers_jwt import check_secret, issue
-from cosygate.kit.clock import SystemClock
+from cosygate.kit.clock import SystemClock, SystemRandomness
 from cosygate.settings import Settings
 
 
@@ -50,4 +50,5 @@ def issue_token(
         scopes=scopes,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
+        jti=SystemRandomness().token(16).hex(),
     )

@@ -103,6 +103,11 @@ class Room:
     def used(self) -> int:
         return sum(self._tallies)
 
+    def left(self) -> int:
+        """Bytes until `take` refuses: of those that the store may take, and of those that the disk has."""
+        with self._mutex:
+            return max(0, min(self._max - sum(self._tallies), self._free_bytes() - self._min_free))
+
     def _free_bytes(self) -> int:
         """What the file system had left up to a second ago, less what this process has taken and plus what it has given
         since."""

@@ -22,6 +22,9 @@ class DiskSurvey:
     async def used_bytes(self) -> int:
         return await self._disk.run(self._room.used)
 
+    async def free_bytes(self) -> int:
+        return await self._disk.run(self._room.left)
+
     async def check_room(self) -> None:
         await self._disk.run(self._check_room)
 

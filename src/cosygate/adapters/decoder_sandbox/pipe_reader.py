@@ -102,7 +102,8 @@ class FrameReader:
         try:
             await self._patiently(ready)
         finally:
-            loop.remove_reader(self._fd)
+            if self._fd >= 0:  # else it was closed meanwhile, and the number may be somebody else's
+                loop.remove_reader(self._fd)
 
     async def _patiently(self, ready: asyncio.Future[None]) -> None:
         """Raises DecoderTimeout when the child is silent although it has all that it needs."""

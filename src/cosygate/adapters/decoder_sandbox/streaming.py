@@ -10,6 +10,7 @@ import termios
 from collections.abc import AsyncIterator
 
 from cosygate import errors
+from cosygate.adapters.decoder_sandbox.frames import Kind
 from cosygate.adapters.decoder_sandbox.pipe_reader import FrameReader, broken, silent
 from cosygate.adapters.decoder_sandbox.stream_source import MAX_SILENT_BYTES, PIPE_BYTES
 from cosygate.model.audio import Container
@@ -124,14 +125,20 @@ class StreamReader(FrameReader):
     def __init__(self, fd: int, ended: asyncio.Future[int | None], idle_s: float, feeding: Feeding) -> None:
         super().__init__(fd, ended, idle_s)
         self._feeding = feeding
+        self._answered = 0  # bytes that the child had taken when its last frame was read
+
+    async def next(self) -> tuple[Kind, bytes]:
+        frame = await super().next()
+        self._answered = self._feeding.taken()
+        return frame
 
     async def _patiently(self, ready: asyncio.Future[None]) -> None:
-        first, unmoved = self._feeding.taken(), -1
+        unmoved = -1
         while not ready.done():
             if not await self._feeding.wait(ready, self.idle_s):
                 continue
             taken = self._feeding.taken()
-            if taken - first > _MOST_UNANSWERED:
+            if taken - self._answered > _MOST_UNANSWERED:
                 raise broken()
             if self._feeding.waited_for:
                 unmoved = -1

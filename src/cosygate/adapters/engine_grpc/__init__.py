@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ import grpc
 from cosygate import errors
 from cosygate.adapters.engine_grpc.conversation import Conversation
 from cosygate.adapters.engine_grpc.listening import Listening
+from cosygate.kit import tracing
 from cosygate.ports.engine import (
     EngineEvent,
     EngineInfo,
@@ -53,7 +53,7 @@ class GrpcEngine:
     """Implements ports.engine.Engine. For one event loop: connections are made when they are first needed, in it."""
 
     def __init__(self, address: str, *, call_limit_s: float = 12 * 3600.0, describe_timeout_s: float = 5.0) -> None:
-        """`address`: unix:/path or host:port. `call_limit_s` is the deadline of a whole call."""
+        """`address`: unix:/path or host:port. `call_limit_s` is the deadline of a call that brings none."""
         self._address = address
         self._call_limit_s = call_limit_s
         self._describe_timeout_s = describe_timeout_s
@@ -90,7 +90,7 @@ class GrpcEngine:
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float
     ) -> AsyncIterator[EngineEvent]:
         with self._stream() as stub:
-            call = stub.Recognize(timeout=self._call_limit_s, metadata=_metadata(config.trace_id))
+            call = stub.Recognize(timeout=config.deadline_s or self._call_limit_s, metadata=_metadata(config.trace_id))
             conversation = Conversation(call, config, audio, idle_timeout_s)
             try:
                 async for event in conversation.events():
@@ -102,7 +102,7 @@ class GrpcEngine:
         self, config: ListenConfig, audio: AsyncIterator[bytes | Finalize], *, idle_timeout_s: float
     ) -> AsyncIterator[ListenEvent]:
         with self._stream() as stub:
-            call = stub.Recognize(timeout=self._call_limit_s, metadata=_metadata(config.trace_id))
+            call = stub.Recognize(timeout=config.deadline_s or self._call_limit_s, metadata=_metadata(config.trace_id))
             listening = Listening(call, config, audio, idle_timeout_s)
             try:
                 async for event in listening.events():
@@ -133,5 +133,5 @@ class GrpcEngine:
 
 
 def _metadata(trace_id: str) -> tuple[tuple[str, str], ...]:
-    """W3C Trace Context, so that the engine's log lines carry the same trace id."""
-    return (("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01"),) if trace_id else ()
+    """W3C Trace Context, so that the engine's span and its log lines belong to the same trace."""
+    return tuple(tracing.outgoing(trace_id).items())

@@ -18,7 +18,7 @@ STATUS_ERRORS: dict[grpc.StatusCode, tuple[type[errors.CosyGateError], type[erro
     _S.UNAVAILABLE: (errors.EngineUnavailable, errors.EngineFailed),
     _S.DEADLINE_EXCEEDED: (errors.EngineUnavailable, errors.EngineFailed),
     _S.CANCELLED: (errors.EngineUnavailable, errors.EngineFailed),
-    _S.ABORTED: (errors.EngineUnavailable, errors.EngineUnavailable),
+    _S.ABORTED: (errors.EngineLeaving, errors.EngineLeaving),
     _S.UNIMPLEMENTED: (errors.EngineUnavailable, errors.EngineUnavailable),
     _S.UNAUTHENTICATED: (errors.EngineUnavailable, errors.EngineUnavailable),
     _S.PERMISSION_DENIED: (errors.EngineUnavailable, errors.EngineUnavailable),
@@ -35,4 +35,7 @@ def translate(code: grpc.StatusCode, details: str | None, *, accepted: bool) -> 
     error = STATUS_ERRORS[code][accepted]
     if error is errors.EngineRefused and details:
         return error("".join(c for c in details if c.isprintable())[:_DETAIL_MAX])
-    return error()
+    ended = error()
+    if isinstance(ended, errors.EngineUnavailable | errors.EngineFailed):
+        ended.gone = code is _S.UNAVAILABLE
+    return ended

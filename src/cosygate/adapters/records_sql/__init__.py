@@ -15,13 +15,18 @@ from typing import Literal, Self
 
 import sqlalchemy as sa
 
+from cosygate.adapters.records_sql.depth import SqlDepth
 from cosygate.adapters.records_sql.events import SqlEvents, SqlHealth, SqlOutbox
 from cosygate.adapters.records_sql.jobs import SqlJobs
+from cosygate.adapters.records_sql.keys import SqlKeys, SqlRevocations
 from cosygate.adapters.records_sql.leases import SqlLeases
 from cosygate.adapters.records_sql.live import SqlLiveKeeping, SqlLiveSessions, SqlOneTime
 from cosygate.adapters.records_sql.migrate import SchemaTooNew, upgrade
 from cosygate.adapters.records_sql.sqlite import SqliteDatabase
+from cosygate.adapters.records_sql.switches import SqlSwitches
 from cosygate.adapters.records_sql.uploads import SqlUploads
+from cosygate.adapters.records_sql.usage import SqlQuotas, SqlUsage
+from cosygate.adapters.records_sql.webhooks import SqlDeliveries, SqlReceivers, SqlSending
 
 __all__ = ["SchemaTooNew", "SqlRecords"]
 
@@ -37,9 +42,18 @@ class SqlRecords:
         self.events = SqlEvents(database)
         self.outbox = SqlOutbox(database)
         self.health = SqlHealth(database)
+        self.depth = SqlDepth(database)
         self.live = SqlLiveSessions(database)
         self.live_keeping = SqlLiveKeeping(database)
         self.one_time = SqlOneTime(database)
+        self.switches = SqlSwitches(database)
+        self.keys = SqlKeys(database)
+        self.revocations = SqlRevocations(database)
+        self.usage = SqlUsage(database)
+        self.quotas = SqlQuotas(database)
+        self.sending = SqlSending(database)
+        self.deliveries = SqlDeliveries(database)
+        self.receivers = SqlReceivers(database)
 
     @classmethod
     async def open(cls, url: str, *, durability: Literal["disk", "process"], busy_s: float = 5.0) -> Self:

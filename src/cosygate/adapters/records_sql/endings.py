@@ -11,6 +11,7 @@ from sqlalchemy import bindparam
 from cosygate.adapters.records_sql.schema import jobs
 from cosygate.adapters.records_sql.schema_guard import deliveries, usage
 from cosygate.model.job import JobState
+from cosygate.model.webhook import host_of
 
 _ENDED = sa.select(jobs.c.id, jobs.c.owner, jobs.c.tenant, jobs.c.callback_url).where(jobs.c.id == bindparam("job"))
 _THIS_DAY = (
@@ -58,6 +59,7 @@ def _delivery(row: Any, state: JobState, now: float) -> dict[str, Any]:
         "owner": row.owner,
         "tenant": row.tenant,
         "url": row.callback_url,
+        "host": host_of(row.callback_url),
         "kind": f"task.{state.value}",
         "state": "pending",
         "attempt": 0,

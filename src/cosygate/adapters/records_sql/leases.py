@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from cosygate.adapters.records_sql import turns
 from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
@@ -27,16 +28,9 @@ _COME = (delayed & (jobs.c.not_before <= _NOW)) | (delayed & (jobs.c.not_before 
 # At most 100 at once: a claim takes one, so that no crowd of them can come that this does not clear.
 _RIPE = sa.select(jobs.c.id).where(_COME).limit(100).with_for_update(skip_locked=True)
 _RIPEN = sa.update(jobs).where(jobs.c.id.in_(_RIPE)).values(not_before=None)
-_FIRST = (
-    sa.select(jobs.c.id)
-    .where(ready)
-    .order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
 _CLAIM = (
     sa.update(jobs)
-    .where(jobs.c.id == _FIRST.scalar_subquery())
+    .where(jobs.c.id == bindparam("chosen"), ready)
     .values(state=JobState.RUNNING.value, fence=jobs.c.fence + 1, beat=0, percent=0)
     .values(claimant=bindparam("by"), started_at=bindparam("now"))
     .returning(*job_columns)
@@ -83,9 +77,11 @@ class SqlLeases:
     async def claim(self, claimant: str, now: float) -> Claim | None:
         def run(connection: sa.Connection) -> Claim | None:
             connection.execute(_RIPEN, {"now": now})
-            row = connection.execute(_CLAIM, {"by": claimant, "now": now}).one_or_none()
-            if row is None:
+            turn = turns.choose(connection)
+            if turn is None:
                 return None
+            row = connection.execute(_CLAIM, {"chosen": turn.job_id, "by": claimant, "now": now}).one()
+            turns.claimed(connection, turn)
             if row.fence > 1:
                 connection.execute(_FORGET_STORY, {"job": row.id})
                 connection.execute(_TELL, {"job_id": row.id, "kind": "restarted", "data": {}})

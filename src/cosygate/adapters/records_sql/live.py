@@ -43,6 +43,9 @@ _NO_SEGMENT = ("type", "start_sample", "end_sample")  # of a final, what a task'
 _HELD = (live_sessions.c.id == bindparam("held_id")) & (live_sessions.c.epoch == bindparam("held_epoch")) & open_live
 
 _COUNT_OF_OWNER = sa.select(sa.func.count()).where(live_sessions.c.owner == bindparam("mine"), open_live)
+OPEN_OF_TENANT = sa.select(sa.func.count()).where(
+    live_sessions.c.owner >= bindparam("first_owner"), live_sessions.c.owner < bindparam("beyond_owners"), open_live
+)
 _COUNT_OF_ALL = sa.select(sa.func.count()).where(open_live)
 _INSERT = sa.insert(live_sessions)
 _FIND = sa.select(*live_columns).where(live_sessions.c.id == bindparam("session"))
@@ -116,6 +119,11 @@ _EXPIRED = (
 _FORGET = sa.delete(spent_tickets).where(spent_tickets.c.id.in_(_EXPIRED))
 
 
+def owners_of(tenant: str) -> dict[str, Any]:
+    """OPEN_OF_TENANT's parameters: every owner's key begins with the tenant and a slash, and no tenant has one."""
+    return {"first_owner": f"{tenant}/", "beyond_owners": f"{tenant}{chr(ord('/') + 1)}"}
+
+
 def _of(session_id: str, epoch: int) -> dict[str, Any]:
     """_HELD's parameters."""
     return {"held_id": session_id, "held_epoch": epoch}
@@ -127,14 +135,19 @@ class SqlLiveSessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self, session: LiveSession, *, max_of_owner: int, max_of_all: int) -> None:
+    async def open(self, session: LiveSession, *, max_of_owner: int, max_of_all: int, max_of_tenant: int = 0) -> None:
         values = {name: getattr(session, name) for name in LiveSession.__dataclass_fields__ if name != "mark"}
         values |= {column.name: getattr(session.mark, column.name) for column in mark_columns}
         values |= {"state": session.state.value, "format": session.format.value, "beat": 0}
 
+        tenants = owners_of(tenant_of(session.owner))
+
         def run(connection: sa.Connection) -> None:
             if connection.execute(_COUNT_OF_OWNER, {"mine": session.owner}).scalar_one() >= max_of_owner:
                 raise errors.TooManySessions(f"at most {max_of_owner} sessions may be open at once", limit=max_of_owner)
+            if max_of_tenant and (used := connection.execute(OPEN_OF_TENANT, tenants).scalar_one()) >= max_of_tenant:
+                told = f"the tenant may have at most {max_of_tenant} live sessions open at once"
+                raise errors.QuotaExceeded(told, quota="live", limit=max_of_tenant, used=used)
             if connection.execute(_COUNT_OF_ALL).scalar_one() >= max_of_all:
                 raise errors.SessionsFull()
             connection.execute(_INSERT, values)

@@ -99,6 +99,7 @@ live_sessions = sa.Table(
     sa.Column("kept", sa.BigInteger, nullable=False),
     sa.Column("finals", sa.Integer, nullable=False),
     sa.Column("finished_at", sa.Double),
+    sa.Column("span_id", sa.Text, nullable=False, server_default=""),
 )
 live_finals = sa.Table(
     "live_finals",
@@ -115,7 +116,7 @@ spent_tickets = sa.Table(
 )
 
 
-def is_state(table: sa.Table, *states: JobState | UploadState | LiveState) -> sa.ColumnElement[bool]:
+def is_state(table: sa.FromClause, *states: JobState | UploadState | LiveState) -> sa.ColumnElement[bool]:
     """`state = 'queued'` with the value written out, so that the partial indexes below are found."""
     literals = [sa.literal_column(f"'{state.value}'", sa.Text) for state in states]
     return table.c.state == literals[0] if len(literals) == 1 else table.c.state.in_(literals)
@@ -138,9 +139,8 @@ _partial("uploads_bound", uploads.c.owner, uploads.c.session_id, where=bound, un
 _partial("uploads_open", uploads.c.owner, where=open_upload)
 _partial("uploads_stale", uploads.c.expires_at, where=open_upload)
 _partial("uploads_closed", uploads.c.expires_at, where=closed_upload)
-_partial("jobs_ready", jobs.c.priority, jobs.c.created_at, jobs.c.id, where=ready)
 _partial("jobs_of_tenant", jobs.c.priority, jobs.c.tenant, jobs.c.created_at, jobs.c.id, where=ready)
-_partial("jobs_waiting", jobs.c.tenant, jobs.c.cost_s, where=is_state(jobs, JobState.QUEUED))
+_partial("jobs_waiting", jobs.c.tenant, jobs.c.cost_s, jobs.c.created_at, where=is_state(jobs, JobState.QUEUED))
 _partial("jobs_delayed", jobs.c.not_before, where=delayed)
 _partial("jobs_running", jobs.c.claimant, where=running)
 _partial("jobs_finished", jobs.c.finished_at, where=finished)

@@ -50,9 +50,9 @@ api_keys = sa.Table(
 revocations = sa.Table(
     "revocations",
     metadata,
-    sa.Column("kind", sa.Text, primary_key=True),  # jti, or owner (tenant/sub)
+    sa.Column("kind", sa.Text, primary_key=True),  # credential (Principal.credential), or owner (tenant/sub)
     sa.Column("value", sa.Text, primary_key=True),
-    sa.Column("before", sa.Double, nullable=False),  # tokens of that owner issued before are void; of a jti, any
+    sa.Column("before", sa.Double, nullable=False),  # what that owner was issued before is void; of a credential, all
     sa.Column("expires_at", sa.Double, nullable=False),  # nothing that it voids can live longer
 )
 webhook_secrets = sa.Table(
@@ -72,13 +72,15 @@ deliveries = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),  # of the url, with its port
     sa.Column("kind", sa.Text, nullable=False),  # task.succeeded, task.failed, task.cancelled
     sa.Column("state", sa.Text, nullable=False),  # pending, delivered, dead
     sa.Column("attempt", sa.Integer, nullable=False),  # tries so far
     sa.Column("due_at", sa.Double, nullable=False),  # of the next try; while one runs, when it counts as lost
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("begun_at", sa.Double),  # set while a try runs
     sa.Column("tried_at", sa.Double),
-    sa.Column("status", sa.Integer),  # the receiver's last answer
+    sa.Column("status", sa.Integer),  # the receiver's answer to the last try
     sa.Column("error", sa.Text),  # a stable code, of the last try
 )
 webhooks_gone = sa.Table(
@@ -100,8 +102,21 @@ _PENDING = sa.literal_column("'pending'", sa.Text)
 _DEAD = sa.literal_column("'dead'", sa.Text)
 pending = deliveries.c.state == _PENDING
 dead = deliveries.c.state == _DEAD
+under_way = pending & deliveries.c.begun_at.is_not(None)
 sa.Index("deliveries_due", deliveries.c.due_at, sqlite_where=pending, postgresql_where=pending)
+sa.Index(
+    "deliveries_of_tenant",
+    deliveries.c.tenant,
+    deliveries.c.due_at,
+    deliveries.c.host,
+    sqlite_where=pending,
+    postgresql_where=pending,
+)
+sa.Index("deliveries_under_way", deliveries.c.due_at, sqlite_where=under_way, postgresql_where=under_way)
 sa.Index("deliveries_dead", deliveries.c.id, sqlite_where=dead, postgresql_where=dead)
+sa.Index("deliveries_dead_of_tenant", deliveries.c.tenant, deliveries.c.id, sqlite_where=dead, postgresql_where=dead)
 sa.Index("deliveries_of_owner", deliveries.c.owner, deliveries.c.id)
+sa.Index("deliveries_of_owner_by_state", deliveries.c.owner, deliveries.c.state, deliveries.c.id)
+sa.Index("usage_of_day", usage.c.day)
 sa.Index("api_keys_of_tenant", api_keys.c.tenant, api_keys.c.id)
 sa.Index("revocations_expired", revocations.c.expires_at)

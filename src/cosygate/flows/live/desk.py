@@ -21,6 +21,8 @@ from cosygate.flows.gate import Gate
 from cosygate.flows.live.holding import Holding
 from cosygate.flows.live.outlet import Outlet
 from cosygate.flows.live.session import Session
+from cosygate.flows.webhooks import Callbacks
+from cosygate.kit import tracing
 from cosygate.kit.clock import Clock, Randomness, time_ordered_id
 from cosygate.kit.logs import logger
 from cosygate.model.live import LiveSession, LiveState
@@ -63,6 +65,7 @@ class Live:
         clock: Clock,
         randomness: Randomness,
         limits: LiveLimits,
+        callbacks: Callbacks,
     ) -> None:
         self._sessions = sessions
         self._keeping = keeping
@@ -72,6 +75,7 @@ class Live:
         self._clock = clock
         self._randomness = randomness
         self.limits = limits
+        self._callbacks = callbacks
         self.draining = False
 
     def begin(self) -> None:
@@ -85,10 +89,12 @@ class Live:
 
     async def start(self, caller: Principal, start: Start, trace_id: str) -> Joined:
         """A new session. Raises TooManySessions, SessionsFull, EngineUnavailable (no engine takes it),
-        OptionUnsupported, Draining, BreakerOpen, Refused, QuotaExceeded, StorageFull, Unavailable."""
+        OptionUnsupported, OptionInvalid, WebhookSecretMissing, Draining, BreakerOpen, Refused, QuotaExceeded,
+        StorageFull, Unavailable."""
         if self.draining:
             raise errors.Draining()
         self._check_honoured(start)
+        await self._callbacks.check(caller.tenant, start.options.callback_url)
         await self._gate.live(caller)
         token = base64.urlsafe_b64encode(self._randomness.token(24)).decode()
         row = LiveSession(
@@ -99,13 +105,19 @@ class Live:
             rate=start.rate,
             options=start.options.to_json(),
             trace_id=trace_id,
+            span_id=tracing.current().span_id,
             created_at=self._clock.now(),
             state=LiveState.OPEN,
             epoch=1,
             holder=self._holding.holder,
         )
         limits = self.limits
-        await self._sessions.open(row, max_of_owner=limits.sessions_each, max_of_all=limits.sessions)
+        await self._sessions.open(
+            row,
+            max_of_owner=limits.sessions_each,
+            max_of_all=limits.sessions,
+            max_of_tenant=self._gate.live_of_tenant(caller.tenant),
+        )
         try:
             session = await self._holding.take(row)
         except BaseException:
@@ -120,6 +132,7 @@ class Live:
         except TimeoutError:
             await self._holding.undo(session)
             raise errors.EngineUnavailable() from None
+        tracing.current().set({"cosygate.task_id": row.id})
         _log.info("live.started", session=row.id, format=row.format, rate=row.rate)
         return Joined(session, outlet, self._ready(row, token, 0), _none(), new=True)
 
@@ -147,6 +160,9 @@ class Live:
         if session is None:
             return await self._again(row, resume, outlet)
         session.attach(outlet)
+        span = tracing.current()
+        span.set({"cosygate.task_id": row.id})
+        span.link(row.trace_id, row.span_id)
         offset = session.timeline.received
         _log.info("live.resumed", session=row.id, epoch=session.row.epoch, offset=offset)
         ready = self._ready(row, resume.resume_token, offset)

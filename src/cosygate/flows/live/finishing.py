@@ -80,6 +80,8 @@ class Finishing:
             size=size,
             created_at=row.created_at,
             trace_id=row.trace_id,
+            span_id=row.span_id,
+            callback_url=session.options.callback_url,
         )
         result = task_result(transcript, session.options.filename)
         if not await self._sessions.finish(session.id, row.epoch, job, result, self._clock.now()):

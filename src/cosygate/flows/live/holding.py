@@ -48,8 +48,10 @@ class Holding:
         engine_idle_s: float,
         longest_s: float,
         longest_bytes: int,
+        unheard_tries: int,
+        unheard_s: float,
     ) -> None:
-        """`longest_s`, `longest_bytes`: of a session's audio, as it is stored."""
+        """`longest_s`, `longest_bytes`: of a session's audio, as it is stored; `unheard_…`: see Listening."""
         self._sessions = sessions
         self._keeping = keeping
         self._journal = journal
@@ -64,6 +66,8 @@ class Holding:
         self._engine_idle_s = engine_idle_s
         self._longest_s = longest_s
         self._longest_bytes = longest_bytes
+        self._unheard_tries = unheard_tries
+        self._unheard_s = unheard_s
         self._backoff = Backoff(first_s=0.2, longest_s=10.0)
         self._held: dict[str, Session] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -182,6 +186,9 @@ class Holding:
             self._randomness,
             engine_idle_s=self._engine_idle_s,
             gather_s=self._gather_s,
+            longest_s=self._longest_s,
+            unheard_tries=self._unheard_tries,
+            unheard_s=self._unheard_s,
         )
         task = asyncio.create_task(self._see_through(session, listening))
         self._tasks[session.id] = task

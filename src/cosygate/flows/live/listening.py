@@ -14,7 +14,7 @@ from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.live.session import Session
 from cosygate.flows.live.webm import decoded
-from cosygate.kit import metrics
+from cosygate.kit import metrics, tracing
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import logger
@@ -38,8 +38,7 @@ _log = logger()
 _REPLAY_SPEED = 2.0  # times real time: engines have others to listen to
 _REPLAY_START_S = 0.5  # of audio that a replay may send at once
 _DECODER_FAILURES_MAX = 3  # in a row
-_FAILURES_S = 20.0  # and for so long, at least: an engine in trouble fails everybody for a while
-_FAILURES_MAX = 10  # calls in a row that died at one restart point: what comes after it is what kills them
+_MUTED_S = 3600.0  # of a call's deadline: people fall silent; an engine lets go of who does for so long
 
 
 class Listening:
@@ -53,8 +52,14 @@ class Listening:
         *,
         engine_idle_s: float,
         gather_s: Callable[[], float],
+        longest_s: float = 12 * 3600.0,
+        unheard_tries: int = 10,
+        unheard_s: float = 20.0,
     ) -> None:
-        """`gather_s`: how much sound, in seconds, is sent to the engine at once, at this moment."""
+        """`gather_s`: how much sound, in seconds, is sent to the engine at once, at this moment; `longest_s`: of a
+        session's sound. When so many calls in a row (`unheard_tries`) died at one restart point, what comes after it is
+        what kills them; for so long at least (`unheard_s`), because an engine in trouble fails everybody for a while.
+        """
         self._session = session
         self._engines = engines
         self._decoder = decoder
@@ -62,6 +67,9 @@ class Listening:
         self._randomness = randomness
         self._idle_s = engine_idle_s
         self._gather_s = gather_s
+        self._longest_s = longest_s
+        self._unheard_tries = unheard_tries
+        self._unheard_s = unheard_s
         self._backoff = Backoff(first_s=0.1, longest_s=3.0)
         self.accepted = asyncio.Event()  # an engine has taken the session once
         self._reached = 0  # sample up to which the present call was fed
@@ -77,7 +85,7 @@ class Listening:
                 self._session.decided(behind)
                 continue
             try:
-                await self._call(at)
+                await self._call(at, suspect=failures > 0 and at == failed_at)
                 failures = waits = 0
             except (errors.EngineFailed, errors.DecoderDied, errors.DecoderTimeout) as error:
                 if at != failed_at or at != self._session.timeline.restart:
@@ -86,7 +94,7 @@ class Listening:
                 failed_at = self._session.timeline.restart
                 if not isinstance(error, errors.EngineFailed) and failures >= _DECODER_FAILURES_MAX:
                     raise  # it is always the same bytes that are decoded
-                if failures >= _FAILURES_MAX and self._clock.monotonic() - since >= _FAILURES_S:
+                if failures >= self._unheard_tries and self._clock.monotonic() - since >= self._unheard_s:
                     self._pass_over(error)
                     failures = 0
                 await self._pause(failures, error)
@@ -120,8 +128,9 @@ class Listening:
         session.passing({"type": "gap", "from": restart, "to": beyond, "code": error.code})
         session.decided(beyond)
 
-    async def _call(self, restart: int) -> None:
-        """One engine call, from `restart` to the next gap, or to the end."""
+    async def _call(self, restart: int, *, suspect: bool) -> None:
+        """One engine call, from `restart` to the next gap, or to the end. `suspect`: of the sound behind `restart`,
+        because the last call died there."""
         session = self._session
         timeline = session.timeline
         rate = PCM_RATE if session.row.format.counts_bytes else session.row.rate
@@ -133,6 +142,8 @@ class Listening:
             finals=timeline.finals,
             language=session.options.language,
             model=session.options.model,
+            suspect=suspect,
+            deadline_s=_MUTED_S + 2 * max(0.0, self._longest_s - restart / rate),
             trace_id=session.row.trace_id,
         )
         self._reached = restart
@@ -142,11 +153,15 @@ class Listening:
             feed = self._feed(first, restart, rate)
         outcome, began = "cancelled", self._clock.monotonic()
         try:
-            async with self._engines.borrow(session.options, live=True) as engine:
-                events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
-                async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
-                    async for event in events:
-                        await self._take(event, rate, first)
+            async with self._engines.borrow(session.options, live=True, suspect=suspect) as engine:
+                with tracing.continued(
+                    "engine.call", tracing.Kind.CLIENT, session.row.trace_id, session.row.span_id
+                ) as span:
+                    events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
+                    async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
+                        async for event in events:
+                            await self._take(event, rate, first)
+                    span.set({"cosygate.outcome": "ok", "cosygate.engine": session.engine_name.name})
             outcome = "ok"
         except errors.CosyGateError as error:
             outcome = error.code

@@ -33,8 +33,11 @@ def _jobs() -> None:
     op.add_column("jobs", sa.Column("cost_s", sa.Double(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("callback_url", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("span_id", sa.Text(), server_default="", nullable=False))
+    op.add_column("live_sessions", sa.Column("span_id", sa.Text(), server_default="", nullable=False))
     jobs = sa.table("jobs", sa.column("owner", sa.Text), sa.column("tenant", sa.Text))
     connection = op.get_bind()
+    # Roughly, of those that wait: 16 kHz mono. (What comes later is looked at when it is complete.)
+    op.execute("UPDATE jobs SET cost_s = size / 32000.0 WHERE state = 'queued'")
     for owner in connection.execute(sa.select(jobs.c.owner).distinct()).scalars().all():
         tenant = owner.partition("/")[0]
         connection.execute(sa.update(jobs).where(jobs.c.owner == owner).values(tenant=tenant))
@@ -44,7 +47,8 @@ def _jobs() -> None:
         ["priority", "tenant", "created_at", "id"],
         **_where("state = 'queued' AND not_before IS NULL"),
     )
-    op.create_index("jobs_waiting", "jobs", ["tenant", "cost_s"], **_where("state = 'queued'"))
+    op.drop_index("jobs_ready", "jobs")  # jobs are claimed by tenant from now on
+    op.create_index("jobs_waiting", "jobs", ["tenant", "cost_s", "created_at"], **_where("state = 'queued'"))
 
 
 def _protection() -> None:
@@ -65,6 +69,7 @@ def _protection() -> None:
         sa.Column("recordings", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "day", "door"),
     )
+    op.create_index("usage_of_day", "usage", ["day"])
     op.create_table(
         "quotas",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -126,11 +131,13 @@ def _webhooks() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("begun_at", sa.Double(), nullable=True),
         sa.Column("tried_at", sa.Double(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -139,8 +146,14 @@ def _webhooks() -> None:
     )
     op.create_index("ix_deliveries_job_id", "deliveries", ["job_id"])
     op.create_index("deliveries_due", "deliveries", ["due_at"], **_where("state = 'pending'"))
+    op.create_index("deliveries_of_tenant", "deliveries", ["tenant", "due_at", "host"], **_where("state = 'pending'"))
+    op.create_index(
+        "deliveries_under_way", "deliveries", ["due_at"], **_where("state = 'pending' AND begun_at IS NOT NULL")
+    )
     op.create_index("deliveries_dead", "deliveries", ["id"], **_where("state = 'dead'"))
+    op.create_index("deliveries_dead_of_tenant", "deliveries", ["tenant", "id"], **_where("state = 'dead'"))
     op.create_index("deliveries_of_owner", "deliveries", ["owner", "id"])
+    op.create_index("deliveries_of_owner_by_state", "deliveries", ["owner", "state", "id"])
     op.create_table(
         "webhooks_gone",
         sa.Column("tenant", sa.Text(), nullable=False),

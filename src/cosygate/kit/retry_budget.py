@@ -1,0 +1,39 @@
+"""How many calls may be repeats of calls that failed: one for every ten first ones, and one a second beside them, so
+that a quiet server can repeat at all. Without a bound, what fails is called again and again just when it is in trouble
+(Google's SRE book, chapter 22, "Retries"; Finagle's RetryBudget)."""
+
+from __future__ import annotations
+
+EARNED = 0.1  # by a first call
+EARNED_MAX = 50.0  # what calls of long ago allow is bounded
+RESERVE = 10.0  # repeats at once in a quiet moment; it fills again by one a second
+RESERVE_PER_S = 1.0
+
+
+class RetryBudget:
+    """For one event loop. `now` is monotonic."""
+
+    def __init__(self, now: float) -> None:
+        self._earned = 0.0
+        self._reserve = RESERVE
+        self._filled_at = now
+
+    def called(self) -> None:
+        """A first call was made."""
+        self._earned = min(EARNED_MAX, self._earned + EARNED)
+
+    def take(self, now: float) -> bool:
+        """Whether one more repeat may be made; if so it is counted."""
+        self._reserve = min(RESERVE, self._reserve + RESERVE_PER_S * max(0.0, now - self._filled_at))
+        self._filled_at = max(self._filled_at, now)
+        if self._earned >= 1:
+            self._earned -= 1
+        elif self._reserve >= 1:
+            self._reserve -= 1
+        else:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """A repeat that was allowed was not made after all."""
+        self._earned = min(EARNED_MAX, self._earned + 1)

@@ -1,0 +1,109 @@
+"""An engine that fails everything: its breaker opens in every gateway, new recordings and live sessions are turned away
+at once, what was begun before is kept, and when the engine works again a single call finds that out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.faults import Victim, cut, put_chunk, recording, wait_for
+from tests.support.live_line import Line, call
+from tests.support.live_runs import recordings
+from tests.support.server import wait_task
+
+OPEN_S = 4.0
+SETTINGS = {"workers": 2, "engine_slots": 4, "breaker_open_s": OPEN_S}
+FAILING = {"rules": [{"do": "fail"}]}
+
+
+def at_each(victim: Victim, ask: Callable[[httpx2.Client], Any]) -> list[Any]:
+    """What each gateway answers: the kernel spreads connections, so several are made, and their owners looked up."""
+    gateways = [victim.gateway(0), victim.gateway(1)]
+    found: dict[int, Any] = {}
+    for _ in range(100):
+        with victim.http() as http:
+            port = http.get("/health").extensions["network_stream"].get_extra_info("client_addr")[1]
+            for gateway in gateways:
+                if gateway.pid not in found and any(c.raddr and c.raddr.port == port for c in _connections(gateway)):
+                    found[gateway.pid] = ask(http)
+        if len(found) == len(gateways):
+            return list(found.values())
+    raise AssertionError("the kernel gave every connection to one gateway")
+
+
+def _connections(process: psutil.Process) -> list[Any]:
+    return list(process.net_connections("tcp"))
+
+
+def state(http: httpx2.Client) -> tuple[str, str, str]:
+    """Of the engine's breaker, in /health, /readyz and /metrics; both pages stay 200."""
+    told = [http.get(path) for path in ("/health", "/readyz")]
+    assert [answer.status_code for answer in told] == [200, 200]
+    [line] = [x for x in http.get("/metrics").text.splitlines() if x.startswith("cv_breaker_state{")]
+    return (*(answer.json()["engines"][0]["breaker"] for answer in told), line.split()[1])  # type: ignore[return-value]
+
+
+def refused(http: httpx2.Client) -> float:
+    """A new recording's first chunk: turned away; how many seconds that took."""
+    began = time.monotonic()
+    answer = put_chunk(http, "new", 0, recording(1))
+    assert (answer.status_code, answer.json()["code"]) == (503, "breaker_open"), answer.text
+    assert 1 <= int(answer.headers["retry-after"]) <= OPEN_S * 1.1 * 1.5 + 1  # it may be spread a little
+    return time.monotonic() - began
+
+
+async def live_refused(victim: Victim) -> int:
+    lines: list[Line] = []
+    with pytest.raises(ConnectionClosed) as closed:
+        async with call(victim, recordings(1, 1)[0]) as line:
+            lines.append(line)
+    assert not lines
+    return closed.value.rcvd.code if closed.value.rcvd else 0
+
+
+async def test_a_failing_engine_is_left_alone_until_a_probe_finds_it_well(data_dir: Path) -> None:
+    with Victim(data_dir, script=FAILING, **SETTINGS) as victim, victim.http() as http:
+        first, last = cut(recording(0), 20_000)
+        assert put_chunk(http, "begun", 0, first).status_code == 200
+        parts = [cut(recording(n), 20_000) for n in range(1, 9)]
+        for n, (head, _) in enumerate(parts):
+            assert put_chunk(http, f"job-{n}", 0, head).status_code == 200
+        jobs = [put_chunk(http, f"job-{n}", 1, tail, last=True).json()["task_id"] for n, (_, tail) in enumerate(parts)]
+        opened = wait_for(lambda: _lines(victim, "breaker.opened"), "the breaker")
+        victim.rehearse()  # from now on it would work
+        victim.engine(0).kill()
+
+        done = put_chunk(http, "begun", 1, last, last=True)
+        assert done.status_code == 202  # it was begun before
+        jobs.append(done.json()["task_id"])
+        assert at_each(victim, state) == [("open", "open", "2.0")] * 2
+        assert max(at_each(victim, refused)) < 1.0
+        assert await live_refused(victim) == 4503
+        begun = victim.job(jobs[-1])
+        assert not _lines(victim, "breaker.probing")
+        assert (begun["state"], begun["fence"]) == ("queued", 0)  # nobody claims what nobody could hear
+
+        assert [wait_task(http, task_id)["state"] for task_id in jobs] == ["succeeded"] * len(jobs)
+        [probing, closed] = _lines(victim, "breaker.probing", "breaker.closed")
+        assert _at(probing) - _at(opened[0]) >= 0.9 * OPEN_S - 0.05
+        assert len(_lines(victim, "breaker.opened")) == 1
+        assert closed["engine"] == 0
+        assert at_each(victim, state) == [("closed", "closed", "0.0")] * 2
+        assert all(victim.job(task_id)["attempt"] < 3 for task_id in jobs)
+
+
+def _lines(victim: Victim, *actions: str) -> list[dict[str, Any]]:
+    return [x for x in map(json.loads, victim.log().splitlines()) if x["action"] in actions]
+
+
+def _at(line: dict[str, Any]) -> float:
+    hours, minutes, seconds = line["ts"].removesuffix("Z").split("T")[1].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)

@@ -1,0 +1,228 @@
+"""The contract of ports/limits.py, over every adapter that claims to keep it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cosygate.adapters.limits_memory import MemoryCounters
+from cosygate.adapters.limits_sqlite import SqliteCounters
+from cosygate.model.rates import Rate
+from cosygate.model.window import GRAINS
+from cosygate.ports.limits import Counters, CountersDown
+from tests.support.clock import MovedClock
+
+MINUTE = (Rate(10, 60),)
+BOTH = (Rate(2, 60), Rate(3, 3600))
+Open = Callable[..., Counters]
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def opening(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) -> Open:
+    if request.param == "memory":
+        return lambda **bounds: MemoryCounters(clock, **bounds)
+    return lambda **bounds: SqliteCounters(tmp_path / "counters.sqlite", clock, **bounds)
+
+
+@pytest.fixture
+async def counters(opening: Open) -> AsyncIterator[Counters]:
+    opened = opening()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, clock: MovedClock) -> AsyncIterator[list[Counters]]:
+    """Two processes' doors to the same counters."""
+    doors: list[Counters] = [SqliteCounters(tmp_path / "counters.sqlite", clock) for _ in range(2)]
+    yield doors
+    for door in doors:
+        await door.close()
+
+
+async def granted(counters: Counters, key: str = "t/a", rates: tuple[Rate, ...] = MINUTE) -> bool:
+    return (await counters.take("recordings", key, rates))[0]
+
+
+async def test_as_many_as_the_rate_says_and_no_more(counters: Counters) -> None:
+    left = []
+    for _ in range(10):
+        ok, standing = await counters.take("recordings", "t/a", MINUTE)
+        left.append((ok, standing.remaining))
+    assert left == [(True, n) for n in range(9, -1, -1)]
+    ok, standing = await counters.take("recordings", "t/a", MINUTE)
+    assert not ok
+    assert (standing.name, standing.limit, standing.window_s, standing.remaining) == ("recordings", 10, 60, 0)
+    assert standing.reset_s == 60
+
+
+async def test_many_at_once_get_exactly_what_there_is(counters: Counters) -> None:
+    outcomes = await asyncio.gather(*(granted(counters) for _ in range(50)))
+    assert outcomes.count(True) == 10
+
+
+async def test_many_at_once_in_two_processes_get_exactly_what_there_is(shared: list[Counters]) -> None:
+    outcomes = await asyncio.gather(*(granted(shared[n % 2]) for n in range(50)))
+    assert outcomes.count(True) == 10
+    assert (await shared[1].look("recordings", "t/a", MINUTE)).remaining == 0
+
+
+async def test_the_reset_is_when_there_is_room_again(counters: Counters, clock: MovedClock) -> None:
+    for _ in range(10):
+        await granted(counters)
+        await clock.advance(3)
+    wait = (await counters.take("recordings", "t/a", MINUTE))[1].reset_s
+    assert wait == pytest.approx(30)
+    await clock.advance(wait - 1.5)
+    assert not await granted(counters)
+    await clock.advance(1.5)
+    assert await granted(counters)
+    assert not await granted(counters)  # of the ten, one has left
+
+
+async def test_looking_counts_nothing(counters: Counters) -> None:
+    for _ in range(20):
+        assert (await counters.look("recordings", "t/a", MINUTE)).remaining == 10
+    await granted(counters)
+    assert (await counters.look("recordings", "t/a", MINUTE)).remaining == 9
+
+
+async def test_of_several_rates_the_tightest_decides_and_a_refusal_costs_none(
+    counters: Counters, clock: MovedClock
+) -> None:
+    assert [await granted(counters, rates=BOTH) for _ in range(5)] == [True, True, False, False, False]
+    await clock.advance(60)
+    ok, standing = await counters.take("recordings", "t/a", BOTH)
+    assert ok  # the three that the minute refused are not in the hour
+    assert (standing.limit, standing.window_s, standing.remaining) == (3, 3600, 0)
+    assert standing.reset_s == pytest.approx(3540)
+    assert not await granted(counters, rates=BOTH)
+    await clock.advance(3540)
+    assert await granted(counters, rates=BOTH)
+
+
+async def test_names_and_keys_are_counted_apart(counters: Counters) -> None:
+    for _ in range(10):
+        assert await granted(counters)
+    assert not await granted(counters)
+    assert await granted(counters, "t/b")
+    assert (await counters.take("live", "t/a", MINUTE))[0]
+
+
+async def test_what_is_given_back_can_be_taken_again(counters: Counters) -> None:
+    for _ in range(10):
+        await granted(counters)
+    assert not await granted(counters)
+    await counters.give_back("recordings", "t/a", MINUTE)
+    assert (await counters.look("recordings", "t/a", MINUTE)).remaining == 1
+    assert [await granted(counters), await granted(counters)] == [True, False]
+    await counters.give_back("recordings", "nobody", MINUTE)
+    assert [await granted(counters, "nobody") for _ in range(11)].count(True) == 10  # never below nothing
+
+
+@pytest.mark.parametrize("rate", [Rate(7, 10), Rate(300, 60), Rate(1, 1)])
+async def test_no_window_ever_holds_more_and_little_is_refused_too_long(
+    counters: Counters, clock: MovedClock, rate: Rate
+) -> None:
+    dice, taken = random.Random(rate.amount), list[float]()
+    for _ in range(1_500):
+        ok = await granted(counters, rates=(rate,))
+        now = clock.mono
+        within = sum(1 for at in taken if at > now - rate.window_s)
+        late = sum(1 for at in taken if at > now - rate.window_s * (1 + 1 / GRAINS) - 1e-6)
+        assert within < rate.amount if ok else late >= rate.amount
+        if ok:
+            taken.append(now)
+        clock.mono += dice.expovariate(1.2 * rate.amount / rate.window_s)  # a little more than may pass
+    assert len(taken) > rate.amount
+
+
+async def test_keys_are_bounded_and_those_counted_longest_ago_go_first(opening: Open, clock: MovedClock) -> None:
+    counters = opening(keys=100)
+    one = (Rate(1, 3600),)
+    for n in range(300):
+        await granted(counters, f"t/{n}", one)
+        clock.mono += 0.1
+    left = [(await counters.look("recordings", f"t/{n}", one)).remaining for n in range(300)]
+    assert left.count(0) <= 100 + 64  # what came since they were looked through
+    assert left[250:] == [0] * 50
+    await counters.close()
+
+
+async def test_closed_counters_are_down(opening: Open) -> None:
+    counters = opening()
+    await granted(counters)
+    await counters.close()
+    with pytest.raises(CountersDown):
+        await granted(counters)
+    with pytest.raises(CountersDown):
+        await counters.look("recordings", "t/a", MINUTE)
+
+
+# --- the file alone ----------------------------------------------------------------------------------------------
+
+
+async def test_a_locked_file_is_waited_for_a_moment_then_nobody_tries_for_a_while(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    counters = SqliteCounters(tmp_path / "counters.sqlite", clock)
+    assert await granted(counters)
+    holder = sqlite3.connect(tmp_path / "counters.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    outcomes = await asyncio.gather(*(granted(counters, f"t/{n}") for n in range(200)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {CountersDown}
+    assert time.monotonic() - began < 5  # they waited together, not each a tenth of a second
+    holder.execute("ROLLBACK")
+    holder.close()
+    await asyncio.sleep(1.1)
+    assert (await counters.take("recordings", "t/a", MINUTE))[1].remaining == 8  # nothing was lost, nothing added
+    await counters.close()
+
+
+async def test_a_damaged_file_is_down_and_not_a_crash(tmp_path: Path, clock: MovedClock) -> None:
+    (tmp_path / "counters.sqlite").write_bytes(b"no database" * 1000)
+    counters = SqliteCounters(tmp_path / "counters.sqlite", clock)
+    with pytest.raises(CountersDown):
+        await granted(counters)
+    await counters.close()
+    nowhere = SqliteCounters(tmp_path / "gone" / "counters.sqlite", clock)
+    with pytest.raises(CountersDown):
+        await granted(nowhere)
+    await nowhere.close()
+
+
+async def test_a_process_killed_in_the_middle_of_a_count_leaves_the_others_counting(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    path = tmp_path / "counters.sqlite"
+    counters = SqliteCounters(path, clock)
+    assert await granted(counters)
+    text = (
+        "import sqlite3, sys, time\n"
+        f"c = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
+        "c.execute('BEGIN IMMEDIATE'); c.execute('DELETE FROM counters')\n"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE) as victim:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"held\n"
+        with pytest.raises(CountersDown):
+            await granted(counters)
+        victim.kill()
+    await asyncio.sleep(1.1)
+    assert (await counters.take("recordings", "t/a", MINUTE))[1].remaining == 8
+    await counters.close()

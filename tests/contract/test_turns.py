@@ -1,0 +1,254 @@
+"""Turns between tenants: whatever waits, nobody gets much more than another, nobody waits for ever, and old jobs of one
+tenant cost the others nothing. Over the records port, with backlogs that Hypothesis thinks of."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from cosygate.adapters.records_sql import SqlRecords
+from cosygate.model.job import Claim, Requeue
+from cosygate.model.turns import QUANTUM_S
+from tests.support.records import open_records, rows, submit
+
+COSTS = st.sampled_from((0.001, 0.25, 1.0, 7.3, 60.0, 43_200.0)) | st.floats(0.001, 43_200.0)
+BACKLOGS = st.lists(st.lists(COSTS, min_size=1, max_size=8), min_size=1, max_size=6)
+QUIET = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    async def make(path: Path) -> Path:
+        await (await open_records(path)).close()
+        return path
+
+    return asyncio.run(make(tmp_path_factory.mktemp("turns") / "template.db"))
+
+
+class Line:
+    """A queue with tenants t0, t1, … ."""
+
+    def __init__(self, records: SqlRecords) -> None:
+        self.records = records
+        self._numbers = itertools.count(1)
+
+    async def add(self, tenant: int, cost_s: float, *, priority: int = 0) -> str:
+        number = next(self._numbers)
+        return (await submit(self.records, number, owner=f"t{tenant}/ann", priority=priority, cost_s=cost_s)).id
+
+    async def fill(self, backlogs: list[list[float]]) -> None:
+        """At once: writes that wait together share a commit."""
+        await asyncio.gather(*(self.add(tenant, cost) for tenant, costs in enumerate(backlogs) for cost in costs))
+
+    async def next(self) -> Claim | None:
+        return await self.records.leases.claim("w", 5_000.0)
+
+    async def next_tenant(self) -> int:
+        claim = await self.next()
+        assert claim is not None
+        return tenant_of(claim)
+
+
+def tenant_of(claim: Claim) -> int:
+    return int(claim.job.owner[1:].partition("/")[0])
+
+
+@asynccontextmanager
+async def a_line(template: Path) -> AsyncIterator[Line]:
+    folder = Path(tempfile.mkdtemp(prefix="turns-"))
+    shutil.copy(template, folder / "x.db")
+    records = await open_records(folder / "x.db")
+    try:
+        yield Line(records)
+    finally:
+        await records.close()
+        shutil.rmtree(folder)
+
+
+class Lasting:
+    """One line for many examples: each leaves it empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.line = Line(self._loop.run_until_complete(open_records(path)))
+
+    def run(self, test: Coroutine[Any, Any, None]) -> None:
+        self._loop.run_until_complete(test)
+        self._loop.run_until_complete(self._empty())
+
+    async def _empty(self) -> None:
+        while await self.line.next() is not None:
+            pass
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self.line.records.close())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def lasting(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    path = tmp_path_factory.mktemp("turns") / "x.db"
+    shutil.copy(template, path)
+    found = Lasting(path)
+    yield found
+    found.close()
+
+
+@QUIET
+@given(backlogs=BACKLOGS)
+def test_no_tenant_gets_much_more_than_another(lasting: Lasting, backlogs: list[list[float]]) -> None:
+    line = lasting.line
+
+    async def serve() -> None:
+        await line.fill(backlogs)
+        served: Counter[int] = Counter()  # seconds
+        left = {tenant: list(costs) for tenant, costs in enumerate(backlogs)}
+        largest = max(max(costs) for costs in backlogs)
+        while any(left.values()):
+            claim = await line.next()
+            assert claim is not None, "somebody waits, and is not served"
+            tenant = tenant_of(claim)
+            assert claim.job.cost_s == left[tenant].pop(0), "within a tenant the oldest first"
+            served[tenant] += claim.job.cost_s
+            waiting = [served[other] for other, costs in left.items() if costs]
+            if waiting:
+                assert max(waiting) - min(waiting) <= QUANTUM_S + largest + 1e-6
+        assert await line.next() is None
+
+    lasting.run(serve())
+
+
+@QUIET
+@given(first=BACKLOGS, later=st.lists(st.tuples(st.integers(0, 5), COSTS, st.booleans()), max_size=30))
+def test_nobody_waits_for_ever(
+    lasting: Lasting, first: list[list[float]], later: list[tuple[int, float, bool]]
+) -> None:
+    """Whoever comes meanwhile, goes, comes back: a job waits for no more than its own cost of everybody else's audio,
+    and what was begun."""
+    line = lasting.line
+
+    async def serve() -> None:
+        costs = [cost for backlog in first for cost in backlog] + [cost for _, cost, _ in later] + [30.0]
+        await line.fill(first)
+        watched = await line.add(9, 30.0)
+        passed: Counter[int] = Counter()  # seconds
+        coming = iter(later)
+        while (claim := await line.next()) is not None and claim.job_id != watched:
+            passed[tenant_of(claim)] += claim.job.cost_s
+            for tenant, cost, again in itertools.islice(coming, 1):
+                await line.add(tenant, cost)
+                if again:
+                    await line.records.leases.requeue(claim.job_id, claim.fence, Requeue.HAND_BACK, 5_000.0)
+        assert claim is not None
+        for tenant, seconds in passed.items():
+            assert seconds <= 30.0 + 2 * (max(costs) + QUANTUM_S), f"t{tenant} went before it again and again"
+
+    lasting.run(serve())
+
+
+async def test_a_tenant_with_a_crowd_waiting_goes_in_turn_with_one_that_just_came(template: Path) -> None:
+    async with a_line(template) as line:
+        for _ in range(50):
+            await line.add(0, 5.0)
+        assert [await line.next_tenant() for _ in range(3)] == [0, 0, 0]
+        for _ in range(3):
+            await line.add(1, 5.0)
+        served = [await line.next_tenant() for _ in range(8)]
+        assert sorted(served[:6]) == [0, 0, 0, 1, 1, 1]
+        assert served[6:] == [0, 0]
+
+
+async def test_one_long_recording_does_not_hold_up_short_ones_nor_wait_for_all_of_them(template: Path) -> None:
+    async with a_line(template) as line:
+        await line.add(0, 100.0)
+        for _ in range(40):
+            await line.add(1, 5.0)
+        served = [await line.next_tenant() for _ in range(41)]
+        assert served.index(0) in range(18, 23), "after as many seconds of the other's"
+
+
+async def test_credit_is_lost_with_the_last_job_that_waits(template: Path) -> None:
+    async with a_line(template) as line:
+        for _ in range(30):
+            await line.add(1, 1.0)
+        await line.add(0, 1_000.0)
+        for _ in range(20):
+            assert await line.next_tenant() == 1
+        [big] = await line.records.jobs.page("t0/ann", state=None, before=None, limit=9)
+        await line.records.jobs.cancel("t0/ann", big.id, 1.0)
+        assert await line.next_tenant() == 1
+        for _ in range(12):
+            await line.add(0, 1.0)
+        assert [await line.next_tenant() for _ in range(8)].count(0) == 4, "what it had saved would serve it first"
+
+
+async def test_more_urgent_jobs_go_first_whoever_waits_with_others(template: Path) -> None:
+    async with a_line(template) as line:
+        for tenant in (0, 1):
+            for _ in range(2):
+                await line.add(tenant, 5.0, priority=10)
+        assert await line.next_tenant() in (0, 1)
+        await line.add(2, 500.0)
+        await line.add(3, 500.0)
+        assert {await line.next_tenant(), await line.next_tenant()} == {2, 3}
+        assert sorted([await line.next_tenant() for _ in range(3)]) in ([0, 0, 1], [0, 1, 1])
+
+
+async def test_who_waits_for_nothing_has_no_row(template: Path, tmp_path: Path) -> None:
+    shutil.copy(template, tmp_path / "x.db")
+    records = await open_records(tmp_path / "x.db")
+    line, standing = Line(records), "SELECT priority, tenant FROM turns ORDER BY tenant"
+    for tenant in (0, 0, 1, 1, 2):
+        await line.add(tenant, 1.0)
+    for _ in range(3):
+        await line.next()
+    assert rows(tmp_path / "x.db", standing) == [(0, "t0"), (0, "t1")]
+    while await line.next() is not None:
+        pass
+    assert rows(tmp_path / "x.db", standing) == []
+    await records.close()
+
+
+async def test_one_tenant_alone_leaves_no_row_and_is_served_by_age(template: Path, tmp_path: Path) -> None:
+    shutil.copy(template, tmp_path / "x.db")
+    records = await open_records(tmp_path / "x.db")
+    line = Line(records)
+    ids = [await line.add(0, cost) for cost in (43_200.0, 0.001, 5.0)]
+    assert [(await line.next()).job_id for _ in ids] == ids  # type: ignore[union-attr]  # there are as many
+    assert rows(tmp_path / "x.db", "SELECT * FROM turns") == []
+    await records.close()
+
+
+async def test_the_depth_tells_who_waits_for_how_much_and_since_when(template: Path) -> None:
+    async with a_line(template) as line:
+        empty = await line.records.depth.waiting()
+        assert (empty.jobs, empty.seconds, empty.oldest_at) == (0, 0.0, None)
+        await line.add(0, 2.0)
+        await line.add(1, 30.0)
+        await line.add(0, 3.0, priority=10)
+        first = await line.next()
+        assert first is not None
+        await line.records.leases.requeue(first.job_id, first.fence, Requeue.HAND_BACK, 5_000.0, delay_s=30.0)
+        depth = await line.records.depth.waiting()
+        assert {tenant: (w.jobs, w.seconds) for tenant, w in depth.tenants.items()} == {"t0": (2, 5.0), "t1": (1, 30.0)}
+        assert (depth.jobs, depth.seconds, depth.oldest_at) == (3, 35.0, 2_001.5)
+        assert [tenant for tenant, _ in depth.heaviest(1)] == ["t1"]

@@ -1,0 +1,88 @@
+"""The one call that finds out whether an engine is well again: who makes it, and when it has told enough."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cosygate import errors
+from cosygate.kit.breaker import PROBE_S, Phase
+from cosygate.ports.engine import Accepted, Progress
+from tests.support.told_engines import Room
+
+
+@pytest.fixture
+def house() -> Room:
+    return Room()
+
+
+async def test_one_that_was_open_gets_one_call_though_another_is_well() -> None:
+    house = Room(2)
+    await house.open(0)
+    await house.clock.advance(67)
+    assert await house.call(suspect=True) == 1  # a bad recording would tell nothing
+    house.engines[0].hold = asyncio.Event()
+    house.engines[0].events = [Accepted(0), Progress(10)]
+    probe = asyncio.create_task(house.call())
+    await house.clock.advance(0)
+    assert [await house.call() for _ in range(4)] == [1] * 4
+    assert house.phase(0) is Phase.HALF_OPEN
+    house.engines[0].hold.set()
+    assert await probe == 0
+    assert house.phase(0) is Phase.CLOSED
+
+
+async def test_a_suspect_makes_the_probe_when_there_is_nobody_else(house: Room) -> None:
+    await house.open()
+    await house.clock.advance(67)
+    house.engines[0].events = [Accepted(0)]
+    await house.fails(lambda: house.call(alone=True, suspect=True))
+    assert house.phase() is Phase.OPEN  # it may be the engine after all
+    await house.clock.advance(67)
+    await house.call(alone=True, suspect=True)
+    assert house.phase() is Phase.CLOSED
+
+
+async def test_a_probe_has_told_enough_with_its_first_words(house: Room) -> None:
+    """It may be twelve hours long, and everybody waits for it."""
+    await house.open()
+    await house.clock.advance(67)
+    house.engines[0].hold = asyncio.Event()
+    probe = asyncio.create_task(house.call())
+    await house.clock.advance(0)
+    assert house.phase() is Phase.CLOSED
+    house.engines[0].error = errors.EngineFailed()
+    house.engines[0].hold.set()
+    with pytest.raises(errors.EngineFailed):
+        await probe
+    assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 1)
+
+
+@pytest.mark.parametrize("error", [errors.EngineBusy(), errors.EngineRefused(), errors.DecoderDied()])
+async def test_a_probe_that_tells_nothing_is_given_back(house: Room, error: Exception) -> None:
+    await house.open()
+    await house.clock.advance(67)
+    house.engines[0].events = [Accepted(0)]
+    await house.fails(house.call, error)
+    await house.clock.advance(0)
+    assert (house.phase(), house.room.pause_s()) == (Phase.HALF_OPEN, 0)
+    await house.call()
+    assert house.phase() is Phase.CLOSED
+
+
+async def test_a_probe_without_end_is_not_waited_for(house: Room) -> None:
+    """A live caller who says nothing."""
+    await house.open()
+    await house.clock.advance(67)
+    house.engines[0].hold = asyncio.Event()
+    silent = asyncio.create_task(house.listen())
+    await house.clock.advance(1)
+    with pytest.raises(errors.BreakerOpen):
+        await house.call()
+    assert (house.room.blocked_s(), house.room.pause_s() > 0) == (0, True)
+    await house.clock.advance(PROBE_S)
+    house.engines[0].hold.set()
+    await house.call()
+    assert house.phase() is Phase.CLOSED
+    assert await silent == 0

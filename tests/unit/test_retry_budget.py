@@ -1,0 +1,50 @@
+"""How many calls may be repeats."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosygate.kit.retry_budget import EARNED_MAX, RESERVE, RetryBudget
+
+
+def taken(budget: RetryBudget, now: float, most: int = 1000) -> int:
+    return sum(budget.take(now) for _ in range(most))
+
+
+def test_a_quiet_server_may_repeat_a_few_and_then_one_a_second() -> None:
+    budget = RetryBudget(0.0)
+    assert taken(budget, 0.0) == RESERVE
+    assert taken(budget, 0.5) == 0
+    assert taken(budget, 3.0) == 3
+    assert taken(budget, 1000.0) == RESERVE
+
+
+def test_ten_calls_earn_one_and_not_without_end() -> None:
+    budget = RetryBudget(0.0)
+    taken(budget, 0.0)
+    for _ in range(99):
+        budget.called()
+    assert taken(budget, 0.0) == 9
+    for _ in range(100_000):
+        budget.called()
+    assert taken(budget, 0.0) == EARNED_MAX
+
+
+def test_what_was_not_made_is_not_counted() -> None:
+    budget = RetryBudget(0.0)
+    for _ in range(50):
+        assert budget.take(0.0)
+        budget.give_back()
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, 5), st.integers(0, 5)), max_size=100))
+def test_repeats_are_never_more_than_a_tenth_and_the_reserve(steps: list[tuple[float, int, int]]) -> None:
+    budget, now, calls, repeats = RetryBudget(0.0), 0.0, 0, 0
+    for pause, first, again in steps:
+        now += pause
+        for _ in range(first):
+            budget.called()
+        calls += first
+        repeats += taken(budget, now, again)
+        assert repeats <= calls / 10 + RESERVE + now + 1e-6
