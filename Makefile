@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Tests wait for servers most of the time. A file's tests share one, so they stay together.
-PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: help setup demo test check bench bench-live bench-overload bench-mix load proto samples lock clean
 
@@ -32,7 +30,7 @@ demo: setup
 
 test: setup
 	@sh scripts/test-services.sh
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(BIN)/python scripts/test.py $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
