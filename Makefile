@@ -12,7 +12,7 @@ help:
 	@echo "make check   lint, types, layers, docs"
 	@echo "make bench   measure, side by side with the article's design and nginx"
 	@echo "make bench-live   measure live speech: streams, memory, latency, cuts, kills"
-	@echo "make bench-overload   ten times what it can do, one noisy tenant"
+	@echo "make bench-overload   ten times what it can do, a noisy tenant, an engine that fails or hangs, 500 slow sockets"
 	@echo "make bench-mix    the article's mix of users against both designs; what protection costs"
 	@echo "make load    USERS=20: that mix and live users against a server, with Locust's page (ARGS=\"--url … --token …\")"
 	@echo "make setup   the environment alone"

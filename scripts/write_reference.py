@@ -183,7 +183,8 @@ ADVICE = {
     "engine_busy": _LOGGED,
     "engine_leaving": _LOGGED,
     "retries_spent": _LOGGED,
-    "draining": "Resume the live session, on another gateway or the next life of this one. " + _LOGGED_TOO,
+    "draining": "Try again later, or resume on another gateway: an operator has drained the service, or it is ending. "
+    + _LOGGED_TOO,
     "storage_full": "Try again later; the operator makes room, or raises `COSYGATE_STORE_MAX_BYTES`.",
     "recording_failed": _FAMILY,
     "media_undecodable": "Check that the file plays; convert it to WAV or FLAC.",

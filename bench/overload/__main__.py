@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.contestants import REPOSITORY
 from bench.live.report import text
-from bench.overload import noisy, report, tenfold
+from bench.overload import failing, hung, noisy, report, slowloris, tenfold
 from bench.overload.serving import Config
 from bench.plan import Work
 from bench.report import Outcome, circumstances
@@ -27,6 +27,9 @@ DOCS = REPOSITORY / "docs"
 WORKS: dict[str, Callable[[Config], Work]] = {
     "tenfold": tenfold.work,
     "noisy": noisy.work,
+    "failing": failing.work,
+    "hung": hung.work,
+    "slowloris": slowloris.work,
 }
 
 

@@ -23,7 +23,6 @@ from bench.live.load import spread_of
 from bench.recordings import wav
 
 _ENDED = ("succeeded", "failed", "cancelled")
-_POLL_S = 0.03
 _PATIENCE_S = 60.0  # then a recording that was taken counts as lost
 _OPEN = 5_000  # connections at once
 
@@ -37,6 +36,7 @@ class Crowd:
     rate: float  # a second; 0: closed loop
     workers: int = 0  # of the closed loop: each sends its next recording when its last has ended
     even: bool = False  # evenly spaced, instead of as chance has it (Poisson)
+    ask_s: float = 0.1  # between two questions whether a recording has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Arrivals:
             if status != 202:
                 self._refused(tally, counts, status, answer, due)
                 return
-            ended = await self._ended(wire, answer["task_id"])
+            ended = await self._ended(wire, answer["task_id"], crowd.ask_s)
             if ended["state"] != "succeeded":
                 tally.faults.append(str(ended.get("error")))
                 return
@@ -181,7 +181,7 @@ class Arrivals:
             tally.refused.append(time.perf_counter() - due)
             tally.codes[answer["code"]] += 1
 
-    async def _ended(self, wire: Wire, task_id: str) -> dict[str, Any]:
+    async def _ended(self, wire: Wire, task_id: str, ask_s: float) -> dict[str, Any]:
         """Raises TimeoutError."""
         await asyncio.sleep(self._plan.service_s)
         async with asyncio.timeout(_PATIENCE_S):
@@ -189,7 +189,7 @@ class Arrivals:
                 _, task = await wire.ask("GET", f"/v1/task/{task_id}")
                 if task.get("state") in _ENDED:
                     return task
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(ask_s)
 
 
 def main() -> None:

@@ -16,11 +16,12 @@ TIMES = 100
 QUEUE_S = 40.0
 
 ABOUT = """
-Ten tenants, the scripted engine with {slots} slots and {delay:g} s a recording, so {capacity:g} recordings a second and
-{share:g} for each tenant. Nine send just their share, evenly spaced; with them, or not, the tenth sends {times} times
-its own. `queue_max_s` is {queue:g} s, of which a tenant may fill half. Recordings are not interrupted, so whoever comes
-waits for a slot at least until one ends (here every {turn:.0f} ms), and while all slots are taken one more recording
-is claimed ahead: so the fewer slots, the more of this is seen. {seconds:g} s each, a fresh server for both.
+Ten tenants, the scripted engine with {slots} slots and {delay:g} s a recording, so {capacity:g} recordings a second
+and {share:g} for each tenant. Nine send just their share, evenly spaced, and ask for each ten times a second; with
+them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is {queue:g} s, of which a
+tenant may fill half. Recordings are not interrupted, so whoever comes waits for a slot at least until one ends (here
+every {turn:.0f} ms), and while all slots are taken one more recording is claimed ahead: so the fewer slots, the more
+of this is seen. {seconds:g} s each, a fresh server for both.
 """
 
 
@@ -58,7 +59,7 @@ def measure(config: Config, noisy: bool, folder: Path) -> Figures:
     with server(folder, slots=SLOTS, delay_s=DELAY_S, queue_max_s=QUEUE_S, queue_tenant_share=0.5) as target:
         crowds = [Crowd("others", token(target, f"t{n}"), SHARE, even=True) for n in range(1, TENANTS)]
         if noisy:
-            crowds.append(Crowd("noisy", token(target, "t0"), TIMES * SHARE))
+            crowds.append(Crowd("noisy", token(target, "t0"), TIMES * SHARE, ask_s=1.0))
         found = arrivals(Plan(target.port, tuple(crowds), config.seconds, 2 * DELAY_S, AUDIO_S, DELAY_S))
     others, other = found["others"], found.get("noisy", {"goodput": 0.0, "codes": {}})
     return {

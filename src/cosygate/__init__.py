@@ -1,3 +1,3 @@
 """CosyGate: a self-hosted speech gateway. Recordings in, transcripts out."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

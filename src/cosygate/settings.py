@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         5.0,
         gt=0,
         le=60,
-        description="Seconds between looks of `serve` whether a process still works; after three in vain it is replaced.",
+        description="Seconds between looks of `serve` at each process; it replaces one that missed three.",
     )
     drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that requests and jobs get to end on SIGTERM.")
 

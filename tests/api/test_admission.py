@@ -104,7 +104,12 @@ def test_no_byte_of_the_body_is_waited_for(busy: Victim, ann: httpx2.Client, bob
         lines = [f"PUT /v1/audio/{next(_names)}/0?is_last=1 HTTP/1.1", "Host: x", "Content-Length: 5000000"]
         lines += [f"Authorization: Bearer {busy.token('ann', tenant='a')}"]
         wire.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        assert wire.recv(100).startswith(b"HTTP/1.1 503 ")
+        head = b""
+        while b"\r\n\r\n" not in head and (more := wire.recv(4096)):
+            head += more
+        status, *fields = head.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+        assert status.startswith(b"http/1.1 503 ")
+        assert b"connection: close" in fields, "what is still to come of the body is no request"
 
 
 def test_recordings_that_were_begun_before_complete_and_queue(

@@ -188,6 +188,14 @@ def test_nobody_else_is_believed_about_addresses(two: Server) -> None:
     assert failing(two, None, two.token("anybody")).status_code == 200
 
 
+def test_metrics_are_not_open_to_whom_a_proxy_on_this_machine_speaks_for(one: Server) -> None:
+    told = {"X-Forwarded-For": "203.0.113.50"}
+    assert httpx2.get(f"{one.url}/metrics", verify=False).status_code == 200
+    assert httpx2.get(f"{one.url}/metrics", headers=told, verify=False).status_code == 401
+    with one.http("root", scopes=["admin"]) as http:
+        assert http.get("/metrics", headers=told).status_code == 200
+
+
 # --- counters that cannot be reached -----------------------------------------------------------------------------
 
 

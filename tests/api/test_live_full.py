@@ -248,16 +248,16 @@ def test_audio_that_no_engine_survives_is_left_out_and_told(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_who_shares_an_engine_with_what_ends_it_loses_nothing(tmp_path: Path) -> None:
     """It dies at once each time, long before a piece of the other's is complete."""
-    poisoned, other = speech(8.0, seed=68), speech(8.0, seed=69)
+    poisoned, other = speech(4.0, seed=68), speech(4.0, seed=69)
     rules = [{"when": {"sha256": digest(poisoned, 0, 1600), "bytes": 3200}, "do": "crash"}]
-    script = {"hear": "digest", "segment_s": 4.0, "rules": rules}
-    with Victim(tmp_path / "data", script=script, restart_longest_s=0.5, **SOON) as server:
+    script = {"hear": "digest", "segment_s": 2.0, "rules": rules}
+    with Victim(tmp_path / "data", script=script, restart_longest_s=0.2, **SOON) as server:
         results = beside(server, poisoned=poisoned, other=other)
         assert "breaker.opened" not in server.log(), "one session's sound has shut everybody out"
     assert [gap["from"] for gap in results["poisoned"][1]] == [0]
     finals, gaps = results["other"]
     assert not gaps, "somebody else's audio was taken for what ends engines"
-    assert [f["text"] for f in finals] == [digest(other, 4 * n * RATE, 4 * (n + 1) * RATE)[:12] for n in range(2)]
+    assert [f["text"] for f in finals] == [digest(other, 2 * n * RATE, 2 * (n + 1) * RATE)[:12] for n in range(2)]
 
 
 # --- watchers of another process -------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ async def counters(opening: Open) -> AsyncIterator[Counters]:
 
 @pytest.fixture
 async def shared(tmp_path: Path, clock: MovedClock) -> AsyncIterator[list[Counters]]:
-    """Two processes' doors to the same counters."""
+    """Two doors to the same counters."""
     doors: list[Counters] = [SqliteCounters(tmp_path / "counters.sqlite", clock) for _ in range(2)]
     yield doors
     for door in doors:
@@ -74,10 +74,46 @@ async def test_many_at_once_get_exactly_what_there_is(counters: Counters) -> Non
     assert outcomes.count(True) == 10
 
 
-async def test_many_at_once_in_two_processes_get_exactly_what_there_is(shared: list[Counters]) -> None:
+async def test_many_at_once_by_two_doors_get_exactly_what_there_is(shared: list[Counters]) -> None:
     outcomes = await asyncio.gather(*(granted(shared[n % 2]) for n in range(50)))
     assert outcomes.count(True) == 10
     assert (await shared[1].look("recordings", "t/a", MINUTE)).remaining == 0
+
+
+HAMMER = """
+import asyncio, sys
+from pathlib import Path
+from cosygate.adapters.limits_sqlite import SqliteCounters
+from cosygate.kit.clock import SystemClock
+from cosygate.model.rates import Rate
+
+async def main():
+    counters = SqliteCounters(Path(sys.argv[1]), SystemClock())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    granted = 0
+    for _ in range(250):
+        outcomes = await asyncio.gather(*(counters.take("recordings", "t/a", (Rate(600, 3600),)) for _ in range(2)))
+        granted += sum(ok for ok, _ in outcomes)
+    print(granted, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_count_against_each_other_lose_and_invent_nothing(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HAMMER, str(tmp_path / "counters.sqlite")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    told = await asyncio.gather(*(asyncio.to_thread(p.communicate, "go\n", timeout=60) for p in processes))
+    counts = [int(output) for output, _ in told]
+    assert sum(counts) == 600 and all(counts)
 
 
 async def test_the_reset_is_when_there_is_room_again(counters: Counters, clock: MovedClock) -> None:
@@ -188,6 +224,8 @@ async def test_a_locked_file_is_waited_for_a_moment_then_nobody_tries_for_a_whil
     assert time.monotonic() - began < 5  # they waited together, not each a tenth of a second
     holder.execute("ROLLBACK")
     holder.close()
+    with pytest.raises(CountersDown):
+        await granted(counters)  # for the rest of a second
     await asyncio.sleep(1.1)
     assert (await counters.take("recordings", "t/a", MINUTE))[1].remaining == 8  # nothing was lost, nothing added
     await counters.close()

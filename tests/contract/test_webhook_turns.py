@@ -104,6 +104,18 @@ async def test_several_processes_never_begin_the_same_try(records: SqlRecords, t
         await door.close()
 
 
+async def test_a_late_word_about_a_lost_try_does_not_end_the_one_that_runs_now(records: SqlRecords) -> None:
+    await Numbers(records).waiting("acme")
+    [lost] = await begin(records)
+    assert await begin(records, NOW + 19) == []
+    [now] = await begin(records, NOW + 21)
+    assert (lost.delivery.attempt, now.delivery.attempt) == (1, 2)
+    failed = Answer(500, "http_status")
+    assert await records.sending.end(lost.delivery, DeliveryState.DEAD, failed, NOW) is False
+    assert await records.sending.end(now.delivery, DeliveryState.PENDING, failed, NOW + 300) is True
+    assert await records.sending.end(now.delivery, DeliveryState.DEAD, failed, NOW) is False, "once"
+
+
 async def test_what_is_due_is_seen_and_nothing_else(records: SqlRecords) -> None:
     numbers = Numbers(records)
     assert await records.sending.due(NOW, FAR) is False

@@ -61,14 +61,15 @@ def test_functions_that_the_diagrams_name_exist(name: str, least: int) -> None:
 
 
 def logged() -> set[str]:
-    """The action of every `log.info("noun.verb", …)` in the code."""
+    """The action of every `log.info("noun.verb", …)` in the code, and both of one that is either."""
     found = set()
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
                 first = node.args[0] if node.args else None
-                if isinstance(first, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_]+", str(first.value)):
-                    found.add(str(first.value))
+                for told in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+                    if isinstance(told, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_]+", str(told.value)):
+                        found.add(str(told.value))
     return found
 
 

@@ -17,11 +17,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from cosygate.cli import app
 from tests.support import media
 from tests.support.faults import Victim, recording, wait_for
+from tests.support.issuer import Issuer, Key
+from tests.support.receiver import Receiver, free_port
 from tests.support.server import wait_task
 
 SPEECH = "canary-speech about a secret matter"
@@ -54,7 +58,13 @@ def canaries() -> Canaries:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+def issuer() -> Iterator[Issuer]:
+    with Issuer(Key("ES256", "the-issuers")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Victim]:
     rules = [
         {"when": {"seconds": [CRASHES - 0.01, CRASHES + 0.01]}, "do": "crash"},
         {"when": {"seconds": [FAILS - 0.01, FAILS + 0.01]}, "do": "fail"},
@@ -62,6 +72,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     ]
     script = {"texts": [SPEECH], "segment_s": 2.0, "rules": rules, "capabilities": ["words"]}
     settings = {"log_level": "debug", "jwt_secret": SECRET, "workers": 2, "slow_request_s": 0.001, "engine_idle_s": 1}
+    settings |= {"webhook_scheme": "any", "webhook_allow": "127.0.0.0/8", "webhook_timeout_s": 2}
+    settings |= {"jwt_jwks_url": issuer.url, "jwt_jwks_refresh_s": 1}
     with Victim(tmp_path_factory.mktemp("canaries") / "data", script=script, **settings) as running:
         yield running
 
@@ -78,8 +90,11 @@ def server_token(server: Victim, **claims: Any) -> str:
     return server.token(**claims)
 
 
-def put(http: httpx2.Client, name: str, data: bytes, **query: str) -> httpx2.Response:
-    return http.put(f"/v1/audio/canary-{name}/0", content=data, params={"is_last": "1", **query})
+def put(
+    http: httpx2.Client, name: str, data: bytes, headers: dict[str, str] | None = None, **query: str
+) -> httpx2.Response:
+    params = {"is_last": "1", **query}
+    return http.put(f"/v1/audio/canary-{name}/0", content=data, params=params, headers=headers)
 
 
 def test_recordings(server: Victim, http: httpx2.Client, canaries: Canaries) -> None:
@@ -91,13 +106,57 @@ def test_recordings(server: Victim, http: httpx2.Client, canaries: Canaries) -> 
     http.post("/v1/audio", data=form, files={"chunk": ("canary-file.wav", recording(2))})
     cookie = http.post(f"/v1/task/{task['task_id']}/audio-cookie").headers["set-cookie"]
     canaries.learn("cookie", cookie.partition("=")[2].partition(";")[0])
-    hook = canaries.learn("callback", "https://hooks.example/canary-path?secret=canary-hook-secret")
-    put(http, "hooked", recording(3), callback_url=hook)
     stored = next(server.data_dir.glob(f"blobs/results/*/{task['task_id']}/*"))
     for content in (f'{{"text": "{SPEECH}', f'"{SPEECH}"', f'{{"{SPEECH}": 1}}'):
         stored.write_text(content)  # a bug, or a broken disk: the exception that it makes quotes what it read
         assert http.get(f"/v1/task/{task['task_id']}/transcript").status_code == 500
     http.delete(f"/v1/task/{task['task_id']}")
+
+
+def test_keys_and_tokens_of_an_issuer(server: Victim, http: httpx2.Client, issuer: Issuer, canaries: Canaries) -> None:
+    key = canaries.learn("real API key", printed(server, "keys", "create", "--sub", "bob", "--name", "canary-key"))
+    good = canaries.learn("issuer's token", issuer.keys[0].token("carol"))
+    forged = canaries.learn("forged token", Key("ES256", "canary-kid").token("carol"))
+    for number, credential in enumerate((key, good)):
+        own = {"Authorization": f"Bearer {credential}"}
+        assert put(http, f"by-other-{number}", recording(4 + number), own).status_code == 202
+        with line(server, own) as ws:
+            say(ws, {"type": "start", "sample_rate": 16_000})
+            canaries.learn(f"resume token {number}", json.loads(ws.recv(10))["resume_token"])
+    for wrong in (forged, key[:-1], good[:-4]):
+        assert http.get("/v1/tasks", headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
+    printed(server, "keys", "revoke", key)  # as somebody does who has only the key itself
+
+    def void() -> bool:
+        return http.get("/v1/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+
+    wait_for(void, "the key's revocation")
+
+
+def test_webhooks(server: Victim, http: httpx2.Client, canaries: Canaries) -> None:
+    canaries.learn("webhook secret", printed(server, "webhooks", "secret", "create"))
+    canaries.learn("webhook secret's value", canaries.known["webhook secret"].removeprefix("whsec_"))
+    with Receiver() as receiver:
+        sent = canaries.learn("callback", f"{receiver.url}/canary-path/sent?secret=canary-hook-secret")
+        dead = canaries.learn("dead callback", f"http://127.0.0.1:{free_port()}/canary-path/dead?canary=1")
+        for name, url in (("taken", sent), ("not-taken", dead)):
+            assert put(http, name, recording(len(name)), callback_url=url).status_code == 202
+        [call] = receiver.wait()
+        assert SPEECH in call.body.decode()
+        call.verified(canaries.known["webhook secret"])
+        canaries.learn("signature", call.headers["webhook-signature"].partition(",")[2])
+        for action in ("webhook.sent", "webhook.failed"):
+            wait_for(lambda action=action: f'"action":"{action}"' in server.log(), action)  # type: ignore[misc]  # mypy cannot tell a bound default
+    refused = put(http, "no-hook", recording(6), callback_url="http://10.0.0.1/canary-path")
+    assert refused.status_code == 422
+    assert "canary" not in refused.text
+
+
+def printed(server: Victim, *words: str) -> str:
+    """By a `cosygate` command on the server's data folder."""
+    ended = CliRunner().invoke(app, [*words], env=server.env)
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout.strip()
 
 
 def test_a_body_that_comes_slowly(http: httpx2.Client) -> None:
@@ -240,6 +299,7 @@ def test_no_canary_comes_out_and_every_line_is_an_object(
     actions = {told["action"] for told in lines}
     # What this test is about has happened: engines that died, exceptions with stacks, calls that failed.
     assert {"child.ended", "http.crashed", "engine.call", "task.requeued", "live.closed", "http.slow"} <= actions
+    assert {"webhook.sent", "webhook.failed", "issuer.keys", "revocations.changed"} <= actions
     assert [told for told in lines if told["action"] == "http.crashed" and "Traceback" in told["exception"]]
 
 

@@ -137,7 +137,8 @@ import gc, sys, threading, time
 def collect():
     while True:
         time.sleep(0.2)
-        gc.collect()
+        if gc.get_freeze_count():  # it has started
+            gc.collect()
 
 if "cosygate.gateway" in sys.orig_argv:
     threading.Thread(target=collect, daemon=True).start()

@@ -7,7 +7,6 @@ from typing import Any
 
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, Job, JobState, Requeue
-from cosygate.model.turns import QUANTUM_S
 from cosygate.ports.records import MAX_DELAY_S, Beat
 from tests.support.records import OWNER
 
@@ -66,9 +65,17 @@ def visible(job: Job) -> tuple[object, ...]:
 
 
 @dataclass
+class Line:
+    """The turns of one priority. Tenants whose last job is over on its clock are forgotten."""
+
+    clock: float = 0.0
+    ends: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class LeasingModel:
     jobs: dict[str, ModelJob] = field(default_factory=dict)
-    lines: dict[int, list[list[Any]]] = field(default_factory=dict)  # priority → [tenant, credit], as they are served
+    lines: dict[int, Line] = field(default_factory=dict)  # by priority
 
     def held(self, claim: Claim | Beat) -> ModelJob | None:
         """The job of a claim that still holds."""
@@ -94,23 +101,18 @@ class LeasingModel:
         return first
 
     def first_of(self, ready: list[ModelJob], level: int) -> ModelJob:
-        """Deficit round robin, credit by credit: all get the same until one can pay, the longest waiting one first."""
+        """Turns as start-time fair queueing has them: every job starts when its tenant's last one would be over, on a
+        clock that shows the start of the job that was served last; the one that starts first is next."""
         heads: dict[str, ModelJob] = {}
         for job in sorted(ready, key=lambda job: job.created_at):
             heads.setdefault(job.owner, job)
-        line = [place for place in self.lines.get(level, []) if place[0] in heads]
-        line += [[owner, 0.0] for owner in heads if owner not in {place[0] for place in line}]
-        self.lines[level] = line
-        while not (able := [place for place in line if place[1] >= heads[place[0]].cost_s]):
-            for place in line:
-                place[1] += QUANTUM_S
-        line.remove(able[0])
-        owner, credit = able[0]
-        first = heads[owner]
-        if len(heads) == 1:
-            line.clear()
-        elif any(job.owner == owner for job in ready if job is not first):
-            line.append([owner, credit - first.cost_s])
+        line = self.lines.setdefault(level, Line())
+        starts = {owner: max(line.clock, line.ends.get(owner, 0.0)) for owner in heads}
+        first = min(heads.values(), key=lambda job: (starts[job.owner], job.created_at))
+        line.clock = starts[first.owner]
+        line.ends = {owner: end for owner, end in line.ends.items() if end > line.clock}
+        if len(heads) > 1 or line.ends or sum(job.owner == first.owner for job in ready) > 1:
+            line.ends[first.owner] = line.clock + first.cost_s
         return first
 
     def requeue(

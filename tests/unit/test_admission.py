@@ -242,7 +242,7 @@ async def test_several_processes_work_the_queue_off_together() -> None:
     assert sum([await retry_after(one) for _ in range(20)]) > 3 * sum([await retry_after(four) for _ in range(20)])
 
 
-# --- the table, read ----------------------------------------------------------------------------------------------------
+# --- the table, read --------------------------------------------------------------------------------------------------
 
 
 async def test_the_table_is_read_at_most_every_50_ms_and_only_when_somebody_asks() -> None:
@@ -298,7 +298,7 @@ async def test_a_table_that_hangs_holds_nobody_up_for_long() -> None:
     await settled()
 
 
-# --- at the gate --------------------------------------------------------------------------------------------------------
+# --- at the gate ------------------------------------------------------------------------------------------------------
 
 
 class Strangers:
@@ -378,7 +378,7 @@ async def test_a_form_that_turns_out_to_be_of_low_priority_is_asked_about_again(
     entry.close()
 
 
-# --- what a recording costs ---------------------------------------------------------------------------------------------
+# --- what a recording costs -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,15 @@ async def test_a_key_is_for_its_own_algorithm(provider: Provider) -> None:
         assert await one.good(RSA.token())
 
 
+async def test_an_algorithm_that_no_key_has_is_refused_at_once(provider: Provider) -> None:
+    """Also while the issuer is away, and without asking it."""
+    provider.status = 500
+    async with watched(provider) as one:
+        for algorithm in ("none", "HS512", "PS256", "RS512", "ES384", "ES256K", "rs256", "RS256 "):
+            assert not await one.good(forged({"alg": algorithm, "kid": "rsa-1"}, {"sub": "a", "exp": time.time() + 60}))
+    assert provider.asked == 0
+
+
 async def test_keys_in_a_token_are_nobodys(provider: Provider) -> None:
     """`jwk`, `jku`, `x5u`: a token never brings its key, and nothing is fetched for it."""
     elsewhere = provider.url.replace("/jwks", "/mine")
@@ -341,11 +350,11 @@ async def test_no_keys_at_all_say_try_again_and_do_not_ask_too_often(provider: P
 async def test_the_background_tries_again_soon_after_a_failure(provider: Provider) -> None:
     provider.status = 500
     async with watched(provider, runs=True) as one:
-        await until(lambda: provider.asked == 1)
+        await until(lambda: one.issuer._failing)
         provider.status = 200
-        while provider.asked == 1:
-            await one.clock.advance(FAILED_S)
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # it goes to sleep
+        await one.clock.advance(FAILED_S)
+        await until(lambda: provider.asked == 2)
         assert await one.good(RSA.token())
 
 

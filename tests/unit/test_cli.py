@@ -86,8 +86,9 @@ def test_a_token_is_printed_alone_and_its_secret_is_private(tmp_path: Path) -> N
     secret = tmp_path / "new" / "jwt_secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     claims = jwt.decode(answer.stdout.strip(), secret.read_text().strip(), algorithms=["HS256"], audience="gw")
-    assert claims["exp"] - claims["iat"] == 7200
-    kept = {k: v for k, v in claims.items() if k not in ("exp", "iat")}
+    assert 7199 < claims["exp"] - claims["iat"] <= 7200
+    assert len(claims["jti"]) == 32
+    kept = {k: v for k, v in claims.items() if k not in ("exp", "iat", "jti")}
     assert kept == {"sub": "ana", "tenant": "acme", "scope": "audio:write task:read", "aud": "gw", "iss": "me"}
 
 

@@ -46,7 +46,8 @@ class CountingClock(MovedClock):
 
 
 class Ears:
-    """An Engine that takes whatever comes, and decides nothing before the end; it dies at `dies_at` samples, once or `ever`."""
+    """An Engine that takes whatever comes, and decides nothing before the end; it dies at `dies_at` samples, once or
+    `ever`."""
 
     def __init__(self, clock: MovedClock) -> None:
         self._clock = clock

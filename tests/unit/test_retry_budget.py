@@ -9,7 +9,7 @@ from cosygate.kit.retry_budget import EARNED_MAX, RESERVE, RetryBudget
 
 
 def taken(budget: RetryBudget, now: float, most: int = 1000) -> int:
-    return sum(budget.take(now) for _ in range(most))
+    return sum(budget.take(now) is not None for _ in range(most))
 
 
 def test_a_quiet_server_may_repeat_a_few_and_then_one_a_second() -> None:
@@ -34,8 +34,9 @@ def test_ten_calls_earn_one_and_not_without_end() -> None:
 def test_what_was_not_made_is_not_counted() -> None:
     budget = RetryBudget(0.0)
     for _ in range(50):
-        assert budget.take(0.0)
-        budget.give_back()
+        purse = budget.take(0.0)
+        assert purse is not None
+        budget.give_back(purse)
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, 5), st.integers(0, 5)), max_size=100))
@@ -48,3 +49,14 @@ def test_repeats_are_never_more_than_a_tenth_and_the_reserve(steps: list[tuple[f
         calls += first
         repeats += taken(budget, now, again)
         assert repeats <= calls / 10 + RESERVE + now + 1e-6
+
+
+def test_what_is_given_back_goes_where_it_came_from() -> None:
+    """While no engine is there nobody makes a first call, and what the reserve lends must not pile up as earned."""
+    budget = RetryBudget(0.0)
+    for second in range(100):
+        for _ in range(3):
+            purse = budget.take(float(second))
+            assert purse is not None
+            budget.give_back(purse)
+    assert taken(budget, 100.0) == RESERVE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,17 @@ def test_a_ticket_says_who_holds_it_and_until_when(purpose: str, resource: str) 
     assert (told.holder, told.expires_at) == (ANN, clock.now() + 30)
     assert TOKEN.fullmatch(ticket)
     assert ticket.startswith(purpose + ".")
+
+
+@pytest.mark.parametrize("expires_at", [1_800_000_600.5, math.inf])
+def test_a_ticket_ends_with_the_credential_that_it_was_got_with(expires_at: float) -> None:
+    """Whoever checks it learns which one that was. A share outlives it, unless it is revoked."""
+    by = replace(ANN, credential="jti:7", issued_at=1_799_999_999.25, expires_at=expires_at)
+    tickets = opened()
+    for purpose, resource in ((AUDIO, SESSION), (LIVE, "")):
+        assert tickets.check(tickets.issue(purpose, resource, by, 30), purpose, resource).holder == by
+    shared = tickets.check(tickets.issue(SHARE, SESSION, by, 30), SHARE, SESSION).holder
+    assert (shared.credential, shared.issued_at, shared.expires_at) == ("jti:7", by.issued_at, math.inf)
 
 
 def test_no_two_tickets_are_equal() -> None:

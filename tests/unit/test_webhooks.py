@@ -259,6 +259,16 @@ async def test_a_sender_that_is_stopped_begins_nothing(house: House) -> None:
     assert await house.look() == 1
 
 
+async def test_whoever_looks_may_be_cancelled_and_what_was_begun_is_made_all_the_same(house: House) -> None:
+    await end(house)
+    looking = asyncio.create_task(house.sender.look())
+    await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await house.sender.stop(5.0)
+    assert await house.state() == ("delivered", 1, 204, None)
+
+
 async def test_a_lost_try_is_made_again_by_somebody_else_and_its_late_word_does_not_count(house: House) -> None:
     await end(house)
     [lost] = await house.records.sending.begin(house.clock.now(), 1e6, 20.0, Room())

@@ -12,6 +12,7 @@ from cosygate.kit.networks import Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNKNOWN = "unknown"
 _FORWARDED = b"x-forwarded-for"
+_PROTO = b"x-forwarded-proto"
 _SUBSCRIBER = 64  # bits of an IPv6 address that its holder did not choose (RFC 6177): the rest is one caller's
 
 
@@ -44,6 +45,16 @@ class Proxies:
             if not self.trusts(found):
                 return found
         return found
+
+    def scheme(self, scope: Scope) -> str:
+        """https where the caller speaks TLS to us, or to a proxy of ours that says so (X-Forwarded-Proto)."""
+        peer = scope.get("client")
+        found = _address(peer[0]) if self.trusted and peer else None
+        if found is None or not self.trusts(found):
+            return str(scope["scheme"])
+        told = [value for name, value in scope["headers"] if name == _PROTO]
+        nearest = told[-1].rpartition(b",")[2].strip().lower() if told else b""
+        return nearest.decode() if nearest in (b"http", b"https") else str(scope["scheme"])
 
     def trusts(self, address: Address) -> bool:
         return any(address in network for network in self.trusted)

@@ -100,7 +100,8 @@ def build(doors: Doors) -> ASGIApp:
     app.mount("/page", pages.files())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     lanes = StrangerLane(ChunkLane(app, chunks.put_chunk), doors.strangers)
-    return Edge(LiveLane(lanes, doors.live_door), doors.randomness, doors.slow_request_s)
+    proxies = doors.strangers.proxies
+    return Edge(LiveLane(lanes, doors.live_door), doors.randomness, doors.slow_request_s, proxies)
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cosygate import errors
+from cosygate.api.addresses import Proxies
 from cosygate.api.problems import problem
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Randomness
@@ -40,16 +41,18 @@ _AT_ONCE = frozenset({429, 503})  # under load: no connection is kept busy with 
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, randomness: Randomness, slow_s: float) -> None:
-        """`slow_s`: a request that takes longer is logged as slow."""
+    def __init__(self, app: ASGIApp, randomness: Randomness, slow_s: float, proxies: Proxies) -> None:
+        """`slow_s`: a request that takes longer is logged as slow. `proxies`: whose X-Forwarded-Proto is believed."""
         self._app = app
         self._randomness = randomness
         self._slow_s = slow_s
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["scheme"] = self._proxies.scheme(scope)  # cookies are Secure, and HSTS is told, behind a proxy as well
         parent = tracing.incoming(scope["headers"])
         trace_id = parent.trace_id if parent else self._randomness.trace_id()
         exchange = _Exchange(scope, receive, send, trace_id, self._slow_s)
@@ -136,6 +139,9 @@ class _Exchange:
         if self._status == errors.BodyStalled.status:
             return  # it has been waited for already
         headers = dict(self._scope["headers"])
+        if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+            await self._throw_away()  # there is none: this returns at once, and the connection lives on
+            return
         if not self._body_begun and b"expect" in headers:
             return  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it
         declared = headers.get(b"content-length", b"")

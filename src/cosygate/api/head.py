@@ -63,10 +63,7 @@ class BoundedHead(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed is told no more than that: not which server says so, nor where it stumbled. The rest of
         the connection is not looked at: what follows a malformed request may be anybody's idea of another one."""
-        self._head_over()
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self.transport.write(_MALFORMED)
-        self.transport.close()
+        self._refuse(_MALFORMED)
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_max_s, self._refuse_head, _TOO_SLOW)
@@ -78,6 +75,16 @@ class BoundedHead(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse_head(self, status: bytes) -> None:
+        self._refuse(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    def _refuse(self, answer: bytes) -> None:
+        """While an earlier request on the connection is still to be answered, this would be taken for its answer: then
+        that one is answered, and the connection closed behind it."""
         self._head_over()
-        self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(answer)
         self.transport.close()

@@ -3,7 +3,6 @@ within seconds."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -120,6 +119,8 @@ def revoke(
 
 def _with_keyring(work: Callable[[Keyring], Awaitable[T]], **options: object) -> T:
     settings = settings_from(**options)
+    import asyncio
+
     from cosygate import errors
     from cosygate.wiring.callers import open_keyring
 

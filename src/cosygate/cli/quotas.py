@@ -3,7 +3,6 @@ within seconds."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -85,9 +84,12 @@ def _cell(value: float | None) -> str:
 
 
 def _with_quotas(work: Callable[[QuotaRecords], Awaitable[T]], **options: object) -> T:
-    settings = settings_from(**options)
+    import asyncio  # the others here are imported for `cosygate --help` as well
+
     from cosygate import errors
     from cosygate.wiring.stores import records
+
+    settings = settings_from(**options)
 
     async def run() -> T:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

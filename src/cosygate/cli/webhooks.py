@@ -3,7 +3,6 @@ runs or not."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -78,6 +77,8 @@ def enable(
 
 
 def _at_desk(data_dir: Path | None, work: Callable[[Webhooks], Awaitable[T]]) -> T:
+    import asyncio
+
     from cosygate import errors
     from cosygate.wiring.webhooks import webhook_desk
 

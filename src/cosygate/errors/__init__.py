@@ -278,7 +278,7 @@ class DatabaseBusy(Unavailable):
 
 
 class Draining(Unavailable):
-    code, title, close_code = "draining", "The server is shutting down", 1012
+    code, title, close_code = "draining", "Nothing new is taken now", 1012
 
 
 class StorageFull(Unavailable):

@@ -6,8 +6,9 @@
                                      + holds: recordings whose first chunk is on its way in
 
 The table is read in the background while anybody asks, at most every 50 ms; nobody waits for it unless nothing was
-heard for a second (or for 0.1 s, by who would be refused). In doubt the view counts too much: two recordings never get the same last place in one process.
-What other processes take between two looks is not seen, so their admissions of 50 ms may come on top of the bound.
+heard for a second (or for 0.1 s, by who would be refused). In doubt the view counts too much: two recordings never get
+the same last place in one process. What other processes take between two looks is not seen, so their admissions of
+50 ms may come on top of the bound.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _UNDECLARED = 256 * 1024  # bytes of a first chunk that does not say its size
 _FIRST_RATE = 32_000.0  # bytes of a second of audio, before any recording was seen
 _RATES = (1_000.0, 384_000.0)
 _LEARN = 0.05  # what one recording changes of that
+_HOLD_MOST_S = 300.0  # of audio, that one hold stands for
 _DRAIN_S = 30.0  # over so much time the speed is measured with which the queue is worked off
 _SHORTEST_S, _LONGEST_S = 1.0, 300.0  # what Retry-After says
 
@@ -177,6 +179,8 @@ class Admission:
     def hold(self, tenant: str, size: int | None) -> Hold:
         """Room for one whose first chunk has `size` bytes (None: not declared)."""
         seconds = max(LEAST_S, (_UNDECLARED if size is None else size) / self._rate)
+        # A guess from others' recordings: however wrong it is, a few of them must not fill an empty queue.
+        seconds = min(seconds, _HOLD_MOST_S)
         return self._holds.take(tenant, seconds, self._clock.monotonic())
 
     def _retry_after(self, waiting_s: float, bound_s: float, part: float = 1.0) -> int:

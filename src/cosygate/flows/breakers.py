@@ -104,6 +104,10 @@ class Breakers:
         now, open_s = self._clock.monotonic(), self._draw()
         self._tell(engine, now, lambda breaker: breaker.gone(now, who, heard_at=heard_at, open_s=open_s))
 
+    def excused(self, engine: int) -> None:
+        """The engine's process is gone, by the doing of a recording that is known for it."""
+        self._tell(engine, self._clock.monotonic(), lambda breaker: breaker.excused(self._clock.monotonic()))
+
     def _draw(self) -> float:
         return self._open_s * self._randomness.uniform(1 - JITTER, 1 + JITTER)
 

@@ -135,7 +135,8 @@ class EngineRoom:
     ) -> AsyncIterator[Lent]:
         """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, BreakerOpen,
         or EngineRefused when every engine is known and none has the model and language: waiting would not help.
-        `suspect`: of a recording, or a live session's sound, that has failed before; it makes no probe while another engine is healthy."""
+        `suspect`: of a recording, or a live session's sound, that has failed before; it makes no probe while another
+        engine is healthy."""
         await self.refresh()
         now = self._clock.monotonic()
         fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options, live)]

@@ -116,6 +116,10 @@ class Gate:
             raise refusal
         return await self._limiting.count(caller, LIVE)
 
+    async def undo_live(self, caller: Principal) -> None:
+        """The session that `live` counted did not begin after all, and not by its client's doing."""
+        await self._limiting.uncount(caller, LIVE)
+
     def live_of_tenant(self, tenant: str) -> int:
         """How many live sessions a tenant may have open at once; 0: no quota."""
         return self._limiting.live_of_tenant(tenant)

@@ -130,6 +130,8 @@ class Identifying:
         self._looked = True
         if fresh is not None:
             self._revoked = fresh
+            # Nothing remembered may outlive its revocation's row, which is forgotten once no token can be so old.
+            self._known.clear()
             _log.info("revocations.changed", credentials=len(fresh.credentials), owners=len(fresh.owners))
 
     def _end_watched(self) -> None:

@@ -93,7 +93,11 @@ class Lent:
     def _ended(self, error: errors.CosyGateError, *, known_for_it: bool) -> None:
         if isinstance(error, errors.EngineBusy | errors.EngineLeaving):
             return
-        if not isinstance(error, errors.EngineUnavailable | errors.EngineFailed) or (known_for_it and not self._probe):
+        if not isinstance(error, errors.EngineUnavailable | errors.EngineFailed):
+            return
+        if known_for_it and not self._probe:
+            if error.gone:  # nor does it count for those whose calls ended with the same death
+                self._breakers.excused(self._number)
             return
         if error.gone:
             self._breakers.gone(self._number, self._probe, heard_at=self._heard_at)

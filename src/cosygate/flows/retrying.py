@@ -42,7 +42,8 @@ class Retrying:
     def attempt(self, job: Job) -> Iterator[Attempt]:
         """Raises RetriesSpent. The caller says which engine it was lent."""
         repeat = job.attempt > 0 or job.id in self._unreached
-        if repeat and not self._budget.take(self._clock.monotonic()):
+        purse = self._budget.take(self._clock.monotonic()) if repeat else None
+        if repeat and purse is None:
             metrics.retries.labels("put_off").inc()
             raise errors.RetriesSpent()
         self._unreached.pop(job.id, None)
@@ -56,8 +57,8 @@ class Retrying:
         finally:
             if repeat and attempt.called:
                 metrics.retries.labels("made").inc()
-            elif repeat:
-                self._budget.give_back()
+            elif purse is not None:
+                self._budget.give_back(purse)
             elif attempt.called:
                 self._budget.called()
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cosygate import errors
 from cosygate.kit import metrics, tracing
@@ -37,6 +38,7 @@ from cosygate.model.webhook import (
 from cosygate.ports.records import JobRecords
 from cosygate.ports.webhooks import Begun, Deliveries, Post, Receivers, Room, Sending
 
+T = TypeVar("T")
 _log = logger()
 LOOK_EVERY_S = 1.0
 _MARGIN_S = 5.0  # beyond a try's own time, until it counts as lost: for reading before it, and writing after it
@@ -96,7 +98,7 @@ class Sender:
         self._schedule = schedule
         self._lost_s = timeout_s + _MARGIN_S
         self._room = room or Room()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._looking = self._stopping = False
 
     async def look(self) -> int:
@@ -105,6 +107,28 @@ class Sender:
         if self._looking or self._stopping:
             return 0
         self._looking = True
+        # Whoever looks may be cancelled: what has been begun by then is still made.
+        return await asyncio.shield(self._start(self._begin()))
+
+    async def stop(self, grace_s: float) -> None:
+        """Begins nothing more. Tries get `grace_s` seconds to end; the others are made again by whoever looks next."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._running:
+                    await asyncio.wait(self._running)
+                    await asyncio.sleep(0)  # they leave the set
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _begin(self) -> int:
         try:
             longest_s = self._schedule.longest_s
             if not await self._sending.due(self._clock.now(), longest_s):
@@ -113,19 +137,8 @@ class Sender:
         finally:
             self._looking = False
         for one in begun:
-            task = asyncio.create_task(self._run(one))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._start(self._run(one))
         return len(begun)
-
-    async def stop(self, grace_s: float) -> None:
-        """Begins nothing more. Tries get `grace_s` seconds to end; the others are made again by whoever looks next."""
-        self._stopping = True
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace_s)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run(self, begun: Begun) -> None:
         try:

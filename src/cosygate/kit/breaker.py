@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
+_SAME_DEATH_S = 1.0  # in which all who were connected to a process learn that it is gone
 WINDOW_S = 30.0
 CALLS_MIN = 20  # in the window
 FAILED_SHARE = 20  # one in so many may fail
@@ -92,6 +93,12 @@ class Breaker:
         if self.gone_at is not None and heard_at <= self.gone_at and not (who and self.probe == who):
             return self
         return replace(self.failed(now, who, open_s=open_s), gone_at=now)
+
+    def excused(self, now: float) -> Breaker:
+        """The process is gone, and that tells nothing of the engine: of those who last heard of it before, nobody
+        counts this death. One who was faster has counted it; that is taken back from the streak."""
+        counted = self.gone_at is not None and now - self.gone_at < _SAME_DEATH_S
+        return replace(self, gone_at=now, streak=max(0, self.streak - counted))
 
     def _opened(self, now: float, open_s: float) -> Breaker:
         return Breaker(open_until=now + open_s, gone_at=self.gone_at)

@@ -4,10 +4,17 @@ that a quiet server can repeat at all. Without a bound, what fails is called aga
 
 from __future__ import annotations
 
+from enum import Enum
+
 EARNED = 0.1  # by a first call
 EARNED_MAX = 50.0  # what calls of long ago allow is bounded
 RESERVE = 10.0  # repeats at once in a quiet moment; it fills again by one a second
 RESERVE_PER_S = 1.0
+
+
+class Purse(Enum):
+    EARNED = "earned"
+    RESERVE = "reserve"
 
 
 class RetryBudget:
@@ -22,18 +29,22 @@ class RetryBudget:
         """A first call was made."""
         self._earned = min(EARNED_MAX, self._earned + EARNED)
 
-    def take(self, now: float) -> bool:
-        """Whether one more repeat may be made; if so it is counted."""
+    def take(self, now: float) -> Purse | None:
+        """From where one more repeat may be made, and is counted; None: it may not be."""
         self._reserve = min(RESERVE, self._reserve + RESERVE_PER_S * max(0.0, now - self._filled_at))
         self._filled_at = max(self._filled_at, now)
         if self._earned >= 1:
             self._earned -= 1
-        elif self._reserve >= 1:
+            return Purse.EARNED
+        if self._reserve >= 1:
             self._reserve -= 1
-        else:
-            return False
-        return True
+            return Purse.RESERVE
+        return None
 
-    def give_back(self) -> None:
-        """A repeat that was allowed was not made after all."""
-        self._earned = min(EARNED_MAX, self._earned + 1)
+    def give_back(self, purse: Purse) -> None:
+        """A repeat that was allowed was not made after all. It goes back to where it came from: the reserve must not
+        become what no first call has earned."""
+        if purse is Purse.EARNED:
+            self._earned = min(EARNED_MAX, self._earned + 1)
+        else:
+            self._reserve = min(RESERVE, self._reserve + 1)

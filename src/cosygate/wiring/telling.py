@@ -28,7 +28,5 @@ def begin_telling(now: float, queue_max_s: float) -> None:
     for outcome in ("delivered", "failed", "dead"):
         metrics.webhooks.labels(outcome)
     metrics.engine_calls.labels("unknown", errors.EngineUnavailable.code)
-    for outcome in ("delivered", "failed", "dead"):
-        metrics.webhooks.labels(outcome)
     for reason in ("queue_full", "not_delivered"):
         metrics.spans_dropped.labels(reason)

@@ -44,8 +44,8 @@ def issue(secret: str, *, subject: str, now: float, ttl_s: float, tenant: str | 
     revoked alone."""
     if not NAME.fullmatch(subject) or (tenant is not None and not NAME.fullmatch(tenant)):
         raise ValueError("sub and tenant are 1-128 characters without / or control characters")
-    # `iat` to the millisecond: a token made right after a revocation is not one of those before it.
-    claims: dict[str, Any] = {"sub": subject, "iat": round(now, 3), "exp": int(now + ttl_s)}
+    # `iat` with its fraction: a token made right after a revocation is not one of those before it.
+    claims: dict[str, Any] = {"sub": subject, "iat": round(now, 6), "exp": int(now + ttl_s)}
     optional = {"tenant": tenant, "scope": " ".join(scopes) if scopes is not None else None,
                 "aud": audience or None, "iss": issuer or None, "jti": jti or None}  # fmt: skip
     return jwt.encode(claims | {k: v for k, v in optional.items() if v is not None}, secret, algorithm=ALGORITHM)

@@ -17,6 +17,7 @@ from cosygate.adapters.records_sql.schema import (
     to_job,
     uploads,
 )
+from cosygate.adapters.records_sql.schema_guard import deliveries, pending
 from cosygate.model.job import TERMINAL, Job, JobState
 from cosygate.model.upload import UploadState
 
@@ -48,6 +49,8 @@ _DELETE_LIVE = sa.delete(live_sessions).where(live_sessions.c.id == bindparam("j
 _FINISHED_BEFORE = (
     sa.select(*job_columns)
     .where(finished, jobs.c.finished_at < bindparam("cutoff"))
+    # Whoever is still to be told of its end can be (for as long as the schedule of webhooks goes on).
+    .where(~sa.exists().where(deliveries.c.job_id == jobs.c.id, pending))
     .order_by(jobs.c.finished_at)
     .limit(bindparam("most"))
 )

@@ -77,11 +77,10 @@ class SqlLeases:
     async def claim(self, claimant: str, now: float) -> Claim | None:
         def run(connection: sa.Connection) -> Claim | None:
             connection.execute(_RIPEN, {"now": now})
-            turn = turns.choose(connection)
-            if turn is None:
+            chosen = turns.choose(connection)
+            if chosen is None:
                 return None
-            row = connection.execute(_CLAIM, {"chosen": turn.job_id, "by": claimant, "now": now}).one()
-            turns.claimed(connection, turn)
+            row = connection.execute(_CLAIM, {"chosen": chosen, "by": claimant, "now": now}).one()
             if row.fence > 1:
                 connection.execute(_FORGET_STORY, {"job": row.id})
                 connection.execute(_TELL, {"job_id": row.id, "kind": "restarted", "data": {}})

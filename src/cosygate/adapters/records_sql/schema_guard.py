@@ -6,15 +6,14 @@ import sqlalchemy as sa
 
 from cosygate.adapters.records_sql.schema import metadata
 
-# Deficit round robin between tenants: who is in line, in which order, with how much saved up. A tenant that has nothing
-# waiting has no row.
+# Turns between tenants: who was served while others waited, and owes for it (model/turns.py). Who owes nothing has no
+# row.
 turns = sa.Table(
     "turns",
     metadata,
     sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("deficit_s", sa.Double, nullable=False),
-    sa.Column("served_at", sa.BigInteger, nullable=False),  # number of the turn in which it was served last
+    sa.Column("debt_s", sa.Double, nullable=False),  # in seconds of audio
 )
 usage = sa.Table(
     "usage",

@@ -53,8 +53,10 @@ def _tenants() -> sa.Select[Any]:
 
 _TENANTS_BEHIND = _tenants()
 _OF_TENANT = sa.select(deliveries.c.id, deliveries.c.host).where(deliveries.c.tenant == bindparam("whose"))
-_DUE = _OF_TENANT.where(_is_due).order_by(deliveries.c.due_at).limit(_DEEP)
-_JUMPED = _OF_TENANT.where(_has_jumped).order_by(deliveries.c.due_at).limit(_DEEP)
+# Hosts that have no room are left out here, or a long line for a dead one would hide what goes to others.
+_FITTING = _OF_TENANT.where(deliveries.c.host.not_in(bindparam("full", expanding=True)))
+_DUE = _FITTING.where(_is_due).order_by(deliveries.c.due_at).limit(_DEEP)
+_JUMPED = _FITTING.where(_has_jumped).order_by(deliveries.c.due_at).limit(_DEEP)
 _BEGIN = (
     sa.update(deliveries)
     .where(deliveries.c.id == bindparam("which"), pending)
@@ -162,6 +164,8 @@ class _Choice:
         self._of_tenant = Counter(row.tenant for row in held)
         self._of_host = Counter((row.tenant, row.host) for row in held)
         self._waiting: dict[str, list[tuple[str, str]]] = {}
+        self._chosen: set[str] = set()
+        self._again: set[str] = set()  # tenants that were looked at behind their first page
         self._looked_at: list[str] = []
 
     def behind(self, after: str) -> str:
@@ -193,18 +197,26 @@ class _Choice:
         if self._free <= self._of_tenant[tenant]:
             return None
         if tenant not in self._waiting:
-            where = self._when | {"whose": tenant}
-            found = [*self._connection.execute(_JUMPED, where), *self._connection.execute(_DUE, where)]
-            self._waiting[tenant] = [(row.id, row.host) for row in found[::-1]]
-        waiting = self._waiting[tenant]
-        while waiting:
+            self._waiting[tenant] = self._page(tenant)
+        while waiting := self._waiting[tenant]:
             one, host = waiting.pop()
             if self._of_host[tenant, host] < self._room.each:
                 self._free -= 1
                 self._of_tenant[tenant] += 1
                 self._of_host[tenant, host] += 1
+                self._chosen.add(one)
                 return one
+            if not waiting and tenant not in self._again:  # full meanwhile; what lies behind the page may fit
+                self._again.add(tenant)
+                self._waiting[tenant] = self._page(tenant)
         return None
+
+    def _page(self, tenant: str) -> list[tuple[str, str]]:
+        """What is due of the tenant for hosts with room, the oldest last."""
+        full = [host for (whose, host), count in self._of_host.items() if whose == tenant and count >= self._room.each]
+        where = self._when | {"whose": tenant, "full": full}
+        found = [*self._connection.execute(_JUMPED, where), *self._connection.execute(_DUE, where)]
+        return [(row.id, row.host) for row in found[::-1] if row.id not in self._chosen]
 
 
 class SqlDeliveries:

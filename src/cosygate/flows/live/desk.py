@@ -96,6 +96,14 @@ class Live:
         self._check_honoured(start)
         await self._callbacks.check(caller.tenant, start.options.callback_url)
         await self._gate.live(caller)
+        try:
+            return await self._begin(caller, start, trace_id)
+        except BaseException:
+            await self._gate.undo_live(caller)
+            raise
+
+    async def _begin(self, caller: Principal, start: Start, trace_id: str) -> Joined:
+        """A session that may begin."""
         token = base64.urlsafe_b64encode(self._randomness.token(24)).decode()
         row = LiveSession(
             id=time_ordered_id(self._clock, self._randomness),
@@ -137,7 +145,7 @@ class Live:
         return Joined(session, outlet, self._ready(row, token, 0), _none(), new=True)
 
     async def forget(self, session: Session) -> None:
-        """A session whose client never heard of it, so nobody can come back to it."""
+        """A session whose client never heard of it, so nobody can come back to it. It stays counted."""
         if not session.timeline.received:
             await self._holding.undo(session)
 

@@ -1,0 +1,106 @@
+"""An engine that fails one call in sixteen: how soon is it left alone, how soon is it back, and what is lost?"""
+
+from functools import partial
+from pathlib import Path
+
+from bench.load import BadRun
+from bench.overload.arrivals import Crowd, Plan
+from bench.overload.serving import AUDIO_S, Config, arrivals, server, token
+from bench.overload.watching import jobs, log
+from bench.plan import Contestant, Work
+from bench.stats import Figures, Results, Verdict, middle
+
+SLOTS, DELAY_S = 8, 0.25
+RATE = 12.0
+EVERY = 16
+OPEN_S = 10.0
+WINDOW_S = 30.0  # of the breaker
+SECONDS = WINDOW_S + 1.1 * OPEN_S + 4  # at least: until it has opened, and closed again
+_DRAIN_S = 60.0
+
+ABOUT = """
+The scripted engine fails every {every}th call ({share:.2g} %) from the start on; {slots} slots, {delay:g} s a
+recording. {rate:g} recordings a second of {audio:g} s (Poisson, open loop) for {seconds:g} s, a third of its capacity.
+A breaker opens when more than 5 % of at least 20 calls within {window:g} s failed, some in each 10 s: so not before
+20 s. It stays open for `breaker_open_s`, here {open:g} s ± 10 % (by default 60 s), which only shortens the run; then
+one call finds out. That probe fails one time in {every}, too, and the breaker opens again: counted from its last
+opening. Nothing mends the engine. Lost is what was not refused and has not succeeded in the end, whatever the reason.
+"""
+
+
+def work(config: Config) -> Work:
+    return Work(
+        name="failing",
+        title="An engine that fails one call in sixteen",
+        about=ABOUT.format(
+            every=EVERY,
+            share=100 / EVERY,
+            slots=SLOTS,
+            delay=DELAY_S,
+            rate=RATE,
+            audio=AUDIO_S,
+            seconds=_seconds(config),
+            window=WINDOW_S,
+            open=OPEN_S,
+        ),
+        contestants={"failing": Contestant("one call in sixteen fails", partial(measure, config))},
+        verdicts=_verdicts,
+        columns={
+            "opened_s": "first failure to open, s",
+            "closed_s": "open to closed, s",
+            "refused": "refusals",
+            "refused_p99_ms": "their p99 ms",
+            "done": "recordings done",
+            "lost": "lost",
+        },
+        listed="more",
+    )
+
+
+def measure(config: Config, folder: Path) -> Figures:
+    rules = [{"when": {"every": EVERY}, "do": "fail"}]
+    with server(folder, slots=SLOTS, delay_s=DELAY_S, queue_max_s=3600.0, rules=rules, breaker_open_s=OPEN_S) as target:
+        crowd = Crowd("crowd", token(target, "crowd"), RATE)
+        plan = Plan(target.port, (crowd,), _seconds(config), 0.0, AUDIO_S, DELAY_S)
+        found = arrivals(plan, faultless=False)["crowd"]
+        states = [state for state, _ in jobs(target, _DRAIN_S)]
+        calls = [line for line in log(target, "engine.call") if "outcome" in line]
+        opened, probing = log(target, "breaker.opened"), log(target, "breaker.probing")
+        closed = log(target, "breaker.closed")
+    failed = [line["at"] for line in calls if line["outcome"] != "ok"]
+    if not (failed and opened and closed):
+        raise BadRun(f"{len(failed)} failed calls, opened {len(opened)} times, closed {len(closed)} times")
+    refused, back = sum(found["codes"].values()), closed[0]["at"]
+    return {
+        "opened_s": opened[0]["at"] - failed[0],
+        "closed_s": back - max(line["at"] for line in opened if line["at"] <= back),
+        "refused": refused,
+        "refused_p99_ms": found["refused_p99"],
+        "done": states.count("succeeded"),
+        "lost": found["sent"] - refused - states.count("succeeded"),
+        "sent": found["sent"],
+        "refused_otherwise": refused - found["codes"].get("breaker_open", 0),
+        "calls": len(calls),
+        "failed_calls": len(failed),
+        "probes": len(probing),
+        "times_opened": len(opened),
+        "failed_recordings": states.count("failed"),
+        "done_p50_ms": found["done_p50"],
+        "done_p99_ms": found["done_p99"],
+    }
+
+
+def _seconds(config: Config) -> float:
+    return max(config.seconds, SECONDS)
+
+
+def _verdicts(results: Results) -> list[Verdict]:
+    def figure(name: str) -> float:
+        return middle(results, "failing", name)
+
+    return [
+        Verdict("recordings lost", figure("lost"), 0, at_least=False),
+        Verdict("from the first failure until it is open", figure("opened_s"), WINDOW_S, "s", at_least=False),
+        Verdict("from open until closed", figure("closed_s"), 1.1 * OPEN_S + 1, "s", at_least=False),
+        Verdict("refusals' p99", figure("refused_p99_ms"), 50.0, "ms", at_least=False),
+    ]
