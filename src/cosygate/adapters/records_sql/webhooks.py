@@ -96,15 +96,9 @@ _REPLAY = (
 )
 _SECRET = sa.select(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
 _ADD_SECRET = sa.insert(webhook_secrets)
-_ROTATE = (
-    sa.update(webhook_secrets)
-    .where(webhook_secrets.c.tenant == bindparam("whose"))
-    .values(
-        secret=bindparam("fresh", type_=sa.Text),
-        created_at=_now,
-        previous=webhook_secrets.c.secret,
-        previous_until=bindparam("until", type_=sa.Double),
-    )
+_ROTATE = sa.update(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
+_ROTATE = _ROTATE.values(secret=bindparam("fresh", type_=sa.Text), created_at=_now).values(
+    previous=webhook_secrets.c.secret, previous_until=bindparam("until", type_=sa.Double)
 )
 _GONE = sa.select(webhooks_gone).order_by(webhooks_gone.c.tenant, webhooks_gone.c.url).limit(bindparam("most"))
 _GONE_OF = _GONE.where(webhooks_gone.c.tenant == bindparam("whose"))
@@ -189,8 +183,8 @@ class _Choice:
     def _with_something_due(self, after: str) -> list[str]:
         rows = self._connection.execute(_TENANTS_BEHIND, {"after": after}).all()
         self._looked_at = [row.tenant for row in rows]
-        when = self._when
-        return [row.tenant for row in rows if row.oldest <= when["now"] or row.latest > when["far"]]
+        now, far = self._when["now"], self._when["far"]
+        return [row.tenant for row in rows if row.oldest <= now or row.latest > far]
 
     def _next(self, tenant: str) -> str | None:
         # As much as it leaves free: however many receivers of one tenant are slow, there is room for the others.
@@ -206,7 +200,7 @@ class _Choice:
                 self._of_host[tenant, host] += 1
                 self._chosen.add(one)
                 return one
-            if not waiting and tenant not in self._again:  # full meanwhile; what lies behind the page may fit
+            if not waiting and tenant not in self._again:  # what lies behind the page may fit
                 self._again.add(tenant)
                 self._waiting[tenant] = self._page(tenant)
         return None
