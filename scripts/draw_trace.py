@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from html import escape
@@ -13,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support import receiver as hooks  # noqa: E402
 from tests.support.otlp_receiver import Receiver, Span  # noqa: E402
 from tests.support.server import Server, wait_task  # noqa: E402
 
@@ -24,17 +26,26 @@ COLOURS = {"cosygate-gateway": "#2563a8", "cosygate-engine": "#b4551d"}
 
 
 def recorded() -> list[Span]:
-    """The spans of samples/note.wav, sent in chunks by a client that has a trace of its own."""
+    """The spans of samples/note.wav, sent in chunks by a client that has a trace of its own and wants a webhook."""
     data = (ROOT / "samples" / "note.wav").read_bytes()
     chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
-    with Receiver() as receiver, tempfile.TemporaryDirectory(prefix="cosygate-trace-") as folder:
-        with Server(Path(folder), otlp_endpoint=receiver.url, recogniser="moonshine") as server, server.http() as http:
+    settings = {"recogniser": "moonshine", "webhook_scheme": "any", "webhook_allow": "127.0.0.0/8"}
+    with (
+        Receiver() as receiver,
+        hooks.Receiver() as hook,
+        tempfile.TemporaryDirectory(prefix="cosygate-trace-") as folder,
+    ):
+        with Server(Path(folder), otlp_endpoint=receiver.url, **settings) as server, server.http() as http:
+            command = [sys.executable, "-m", "cosygate", "webhooks", "secret", "create"]
+            subprocess.run(command, env=server.env, check=True, stdout=subprocess.DEVNULL)
             http.get("/v1/models")  # so that the engine has loaded its model
             for seq, chunk in enumerate(chunks):
-                last = {"is_last": "1"} if chunk is chunks[-1] else {}
+                last = {"is_last": "1", "callback_url": f"{hook.url}/"} if chunk is chunks[-1] else {}
                 headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
                 answer = http.put(f"/v1/audio/note/{seq}", content=chunk, params=last, headers=headers)
+                answer.raise_for_status()
             wait_task(http, answer.json()["task_id"])
+            hook.wait()
             server.stop()
         return receiver.of(TRACE)
 

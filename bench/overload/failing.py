@@ -71,9 +71,10 @@ def measure(config: Config, folder: Path) -> Figures:
     if not (failed and opened and closed):
         raise BadRun(f"{len(failed)} failed calls, opened {len(opened)} times, closed {len(closed)} times")
     refused, back = sum(found["codes"].values()), closed[0]["at"]
+    shut = max((line for line in opened if line["at"] <= back), key=lambda line: line["at"])
     return {
         "opened_s": opened[0]["at"] - failed[0],
-        "closed_s": back - max(line["at"] for line in opened if line["at"] <= back),
+        "closed_s": back - shut["at"],
         "refused": refused,
         "refused_p99_ms": found["refused_p99"],
         "done": states.count("succeeded"),
@@ -83,6 +84,8 @@ def measure(config: Config, folder: Path) -> Figures:
         "calls": len(calls),
         "failed_calls": len(failed),
         "probes": len(probing),
+        "probe_began_s": max((x["at"] for x in probing if x["at"] <= back), default=back) - shut["at"],
+        "told_open_s": shut["open_s"],
         "times_opened": len(opened),
         "failed_recordings": states.count("failed"),
         "done_p50_ms": found["done_p50"],

@@ -43,9 +43,7 @@ def _forged(header: dict[str, Any], claims: dict[str, Any], key: bytes = b"") ->
 GOOD = {"sub": "alice", "exp": int(NOW) + 3600}
 
 
-@pytest.mark.parametrize(
-    "authorization", [None, "", "Bearer", "Basic YTpi", "Token x", "Token", "bearer", "x", "Bearer\t"]
-)
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YTpi", "Token x", "Token", "bearer", "x"])
 def test_no_token(server: Server, authorization: str | None) -> None:
     answer = _get(server, authorization)
     assert code_of(answer) == (401, "token_missing")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -92,6 +95,36 @@ def test_a_server_that_does_not_answer_is_said_to(visit: Visit, busy: Victim) ->
     check(page, "away")
     page.unroute("**/v1/admin/overview")
     expect(page.locator("#state")).to_contain_text("Ready")
+
+
+def test_what_tenants_have_used_is_shown(visit: Visit, busy: Victim) -> None:
+    """No recording ends on this server: the row is put where the end of one would have put it."""
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    with closing(sqlite3.connect(busy.data_dir / "cosygate.db", timeout=10)) as database, database:
+        database.execute("INSERT INTO usage VALUES (?, ?, 'file', 3725, 2)", ("acme", today))
+    page = operator(visit, busy)
+    row = page.locator("#usage tbody tr")
+    expect(row).to_have_count(1)
+    expect(row.locator("td")).to_have_text(["acme", "1:02:05", "none", "1:02:05", "none"])
+    check(page, "use")
+
+
+def test_an_open_breaker_is_shown(visit: Visit, busy: Victim) -> None:
+    """The engine works: here is what the page does with what the overview tells of another one."""
+
+    def opened(route: Route) -> None:
+        seen = route.fetch().json()
+        [engine] = seen["engines"]
+        route.fulfill(json=seen | {"engines": [engine | {"breaker": "open", "probe_in_s": 41.2}]})
+
+    page = operator(visit, busy)
+    page.route("**/v1/admin/overview", opened)
+    cell = page.locator("#engines tbody tr td").last
+    expect(cell).to_have_text("open, tries in 42 s")
+    expect(cell).to_have_class("wrongly")
+    check(page, "open breaker")
+    page.unroute("**/v1/admin/overview")
+    expect(cell).to_have_text("closed")
 
 
 def test_a_dead_letter_is_sent_again(visit: Visit, busy: Victim) -> None:

@@ -90,7 +90,7 @@ class Listening:
             except (errors.EngineFailed, errors.DecoderDied, errors.DecoderTimeout) as error:
                 if at != failed_at or at != self._session.timeline.restart:
                     failures, since = 0, self._clock.monotonic()
-                failures += 1
+                failures, waits = failures + 1, 0  # there was an engine
                 failed_at = self._session.timeline.restart
                 if not isinstance(error, errors.EngineFailed) and failures >= _DECODER_FAILURES_MAX:
                     raise  # it is always the same bytes that are decoded
