@@ -37,7 +37,7 @@ def test_a_folder_in_use_is_well_and_left_as_it_was(data_dir: Path) -> None:
     with Server(data_dir, recogniser="scripted") as running:
         status, found = doctor(data_dir)
         assert status == 0, found
-        assert "schema 0002" in found["database"]["detail"]
+        assert "schema 0003" in found["database"]["detail"]
         with running.http() as http:
             assert http.get("/readyz").status_code == 200
     assert not list(data_dir.glob(".doctor*"))

@@ -253,6 +253,10 @@ async def test_storage_that_cannot_be_used_is_a_reason(house: House) -> None:
     assert await ready.reasons() == ["storage"]
 
 
+async def _nothing(*_: object) -> int:
+    return 0
+
+
 async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
     async def bug() -> None:
         raise RuntimeError("a bug")
@@ -265,6 +269,7 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
         randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock, breakers(clock)),
         housekeeping=housekeeping(house),
         live_keeper=SimpleNamespace(sweep=housekeeping(house).sweep_orphans),
+        sender=SimpleNamespace(look=_nothing, stop=_nothing), switchboard=SimpleNamespace(look=_nothing),
         quotas=QuotaWatch(records.usage, records.quotas, clock, Quota()),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip

@@ -275,7 +275,7 @@ _PLANS = {
     "get": {"sqlite_autoindex_jobs_1"},
     "cancel": {"sqlite_autoindex_jobs_1"},
     "delete": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_uploads_1", "sqlite_autoindex_live_sessions_1"},
-    "finished_before": {"jobs_finished"},
+    "finished_before": {"jobs_finished", "ix_deliveries_job_id"},
     "read": {"events_of_job"},
     "take": {"INTEGER PRIMARY KEY", "SCAN outbox"},
     "open": {"uploads_bound", "uploads_open"},
