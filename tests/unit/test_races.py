@@ -270,6 +270,7 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
         housekeeping=housekeeping(house),
         live_keeper=SimpleNamespace(sweep=housekeeping(house).sweep_orphans),
         sender=SimpleNamespace(look=_nothing, stop=_nothing), switchboard=SimpleNamespace(look=_nothing),
+        admission=SimpleNamespace(mark=lambda: 0, claimed=lambda *_: None),
         quotas=QuotaWatch(records.usage, records.quotas, clock, Quota()),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip
