@@ -14,7 +14,10 @@ from cosygate import errors
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
 from cosygate.model.upload import UploadState
+from cosygate.model.webhook import Answer, DeliveryState
 from cosygate.ports.records import MAX_DELAY_S, Beat
+from cosygate.ports.webhooks import Room
+from tests.support.deliveries import ended
 from tests.support.records import OWNER, new_job, new_upload, submit
 
 # name → how to open the same records again and again: one door per process of the real thing.
@@ -242,6 +245,16 @@ async def test_retention_sees_the_oldest_finished_first(records: SqlRecords) -> 
         await records.jobs.cancel(OWNER, new_job(number).id, ended)
     assert [job.id for job in await records.jobs.finished_before(60.0, 10)] == [new_job(0).id, new_job(2).id]
     assert [job.id for job in await records.jobs.finished_before(99.0, 1)] == [new_job(0).id]
+
+
+async def test_retention_waits_for_those_who_are_still_to_be_told(records: SqlRecords) -> None:
+    told = await ended(records, 0, now=40.0, url="https://r.example/")
+    untold = await ended(records, 1, now=50.0, url=None)
+    assert [job.id for job in await records.jobs.finished_before(99.0, 10)] == [untold.id]
+    (begun,) = await records.sending.begin(60.0, 1_000.0, 20.0, Room())
+    assert [job.id for job in await records.jobs.finished_before(99.0, 10)] == [untold.id]
+    await records.sending.end(begun.delivery, DeliveryState.DELIVERED, Answer(204), 60.0)
+    assert [job.id for job in await records.jobs.finished_before(99.0, 10)] == [told.id, untold.id]
 
 
 # --- leases ------------------------------------------------------------------------------------------------------

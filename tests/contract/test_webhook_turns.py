@@ -92,6 +92,16 @@ async def test_a_host_without_room_does_not_hide_what_is_behind_it(records: SqlR
     assert [b.delivery.url for b in begun] == ["https://slow.example/"] * 2 + ["https://quick.example/"]
 
 
+async def test_not_even_a_line_longer_than_what_is_looked_at(records: SqlRecords) -> None:
+    numbers = Numbers(records)
+    await numbers.waiting("acme", "dead.example", 450)
+    await numbers.waiting("acme", "quick.example", 1)
+    begun = await begin(records)
+    assert [b.delivery.url for b in begun] == ["https://dead.example/"] * 2 + ["https://quick.example/"]
+    await numbers.waiting("acme", "late.example", 1)  # while the dead one's tries are under way
+    assert [b.delivery.url for b in await begin(records)] == ["https://late.example/"]
+
+
 async def test_several_processes_never_begin_the_same_try(records: SqlRecords, tmp_path: Path) -> None:
     numbers = Numbers(records)
     for n in range(8):

@@ -48,9 +48,9 @@ def post(resolver: Resolver | None = None, *, allow: str = "127.0.0.0/8 ::1", ti
     )  # fmt: skip
 
 
-def message(url: str, secrets: tuple[str, ...] = (SECRET,)) -> Message:
+def message(url: str, secrets: tuple[str, ...] = (SECRET,), tenant: str = "default") -> Message:
     return Message(
-        "msg_1", Destination.parse(url), time.time(), '{"text": "smörgås"}', secrets, {"traceparent": "00-x"}
+        "msg_1", tenant, Destination.parse(url), time.time(), '{"text": "smörgås"}', secrets, {"traceparent": "00-x"}
     )
 
 
@@ -135,7 +135,8 @@ async def test_a_name_that_has_none_or_no_answer_in_time(receiver: Receiver) -> 
     hangs = threading.Event()
     slow = post(Resolver(["127.0.0.1"], hangs=hangs), timeout_s=0.3)
     assert (await slow.send(message(f"{receiver.url.replace('127.0.0.1', 'slow.example')}"))).error == "timeout"
-    tries = await asyncio.gather(*(slow.send(message(f"http://slow{n}.example/")) for n in range(100)))
+    hanging = [message(f"http://slow{n}.example/", tenant=f"t{n % 10}") for n in range(100)]
+    tries = await asyncio.gather(*(slow.send(one) for one in hanging))
     assert Counter(one.error for one in tries) == {"timeout": 63, "dns_failed": 37}, "threads are bounded"
     hangs.set()
     for _ in range(200):  # they end, and there is room again
@@ -143,6 +144,26 @@ async def test_a_name_that_has_none_or_no_answer_in_time(receiver: Receiver) -> 
             break
         await asyncio.sleep(0.01)
     assert (await slow.send(message(f"http://slow.example:{receiver.port}/"))).error is None
+
+
+async def test_names_of_one_tenant_that_hang_leave_room_for_others(receiver: Receiver) -> None:
+    hangs = threading.Event()
+
+    def resolver(host: str, _port: int) -> list[str]:
+        if host.startswith("slow"):
+            hangs.wait(10)
+        return ["127.0.0.1"]
+
+    both = post(resolver, timeout_s=0.3)
+    tries = await asyncio.gather(*(both.send(message(f"http://slow{n}.example/", tenant="a")) for n in range(100)))
+    assert Counter(one.error for one in tries) == {"timeout": 8, "dns_failed": 92}
+    assert await both.send(message(f"http://quick.example:{receiver.port}/", tenant="b")) == Answer(204)
+    hangs.set()
+    for _ in range(200):
+        if not both._looking:
+            break
+        await asyncio.sleep(0.01)
+    assert await both.send(message(f"http://quick.example:{receiver.port}/", tenant="a")) == Answer(204)
 
 
 async def test_the_next_address_is_tried_when_one_does_not_take_the_connection(receiver: Receiver) -> None:

@@ -161,6 +161,15 @@ async def test_a_hold_is_as_large_as_its_chunk_says(size: int | None, seconds: f
     assert house.admission.hold("a", size).seconds == pytest.approx(seconds)
 
 
+async def test_no_hold_is_larger_than_a_long_recording() -> None:
+    """Whoever declares a terabyte, or sends what says little a byte, keeps nobody else out."""
+    house = House()
+    assert house.admission.hold("a", 10**12).seconds == 300.0
+    for _ in range(200):
+        house.admission.queued("a", 100, 10.0)
+    assert house.admission.hold("a", 10_000_000).seconds == 300.0
+
+
 async def test_holds_follow_what_recordings_were_like() -> None:
     house = House()
     for _ in range(200):

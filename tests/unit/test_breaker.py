@@ -125,6 +125,31 @@ def test_one_death_is_one_failure_however_many_calls_it_ends() -> None:
     assert breaker.phase(1004.0) is Phase.OPEN
 
 
+def test_a_death_by_a_recording_known_for_it_is_nobodys_failure() -> None:
+    """Whoever notices first: the call that ended the engine, or one beside it."""
+    breaker = Breaker()
+    for death in range(20):
+        now = 1000.0 + 10 * death
+        if death % 2:
+            breaker = breaker.gone(now, heard_at=now - 0.5, open_s=OPEN_S)
+            assert breaker.streak == 1
+            breaker = breaker.excused(now + 0.1)
+        else:
+            breaker = breaker.excused(now)
+            breaker = breaker.gone(now + 0.1, heard_at=now - 0.5, open_s=OPEN_S)
+        assert (breaker.streak, breaker.phase(now)) == (0, Phase.CLOSED)
+
+
+def test_an_excuse_is_for_its_own_death_alone() -> None:
+    breaker = Breaker()
+    for death in range(3):
+        breaker = breaker.gone(1000.0 + 2 * death, heard_at=999.5 + 2 * death, open_s=OPEN_S)
+    assert breaker.excused(1010.0).streak == 3, "they died of something else"
+    breaker = breaker.excused(1004.5)
+    assert breaker.streak == 2
+    assert breaker.gone(1020.0, heard_at=1019.0, open_s=OPEN_S).streak == 3, "and the next one counts again"
+
+
 def test_what_is_kept_is_bounded_and_survives_being_written() -> None:
     breaker, when = played(steady(50, 1000, 200))
     assert when is None

@@ -80,6 +80,18 @@ async def test_a_death_under_many_calls_is_one_failure(house: Room) -> None:
     assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 1)
 
 
+async def test_neighbours_of_a_recording_known_for_it_are_no_failure_either(house: Room) -> None:
+    for _ in range(10):
+        house.engines[0].hold = asyncio.Event()
+        house.engines[0].error = gone(errors.EngineFailed)
+        calls = [asyncio.create_task(house.listen()) for _ in range(8)]
+        calls.append(asyncio.create_task(house.call(alone=True)))
+        await house.clock.advance(1)
+        house.engines[0].hold.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 0)
+
+
 async def test_an_open_one_is_skipped_while_another_is_well() -> None:
     house = Room(2)
     await house.open(0)

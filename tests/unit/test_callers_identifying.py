@@ -276,6 +276,19 @@ async def test_looks_ask_for_what_is_new(desk: Desk) -> None:
     assert desk.shelf.news == [True, False, False]
 
 
+async def test_with_each_change_everybody_is_looked_at_again(desk: Desk) -> None:
+    """A revocation's row goes when no token can be so old; what is remembered would outlive it."""
+    token = desk.token(jti="2")
+    await desk.who.identify(token)
+    await desk.who.look()
+    await desk.who.identify(token)
+    assert desk.tokens.asked == 1
+    await desk.shelf.revoke("jti:1")
+    await desk.who.look()
+    await desk.who.identify(token)
+    assert desk.tokens.asked == 2
+
+
 async def test_what_is_under_way_is_told_once(desk: Desk) -> None:
     told: list[tuple[str, str]] = []
     for jti in ("1", "2", "3"):

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ _log = logger()
 _ANSWER_BYTES = 64 * 1024
 _LOOK_UP_S = 5.0
 _LOOKING_MAX = 64  # threads that wait for name servers; one may hang for half a minute after its try has ended
+_LOOKING_EACH = 8  # of them for one tenant: whose names hang, and have every try look again, leaves room for others
 _ADDRESSES = 4  # of one name that are tried, one after the other, while none of them takes the connection
 
 # What httpx2's errors mean, the first that fits. A test walks it.
@@ -83,7 +85,7 @@ class HttpPost:
         self._resolver = resolver
         self._tls = tls
         self._loading = asyncio.Lock()
-        self._looking = 0
+        self._looking: Counter[str] = Counter()  # threads, by tenant
 
     async def send(self, message: Message) -> Answer:
         answered: list[Answer] = []
@@ -103,7 +105,7 @@ class HttpPost:
         if not destination.secure and not self._any_scheme:
             raise Undeliverable("scheme_refused")  # the setting has changed since
         headers = {"host": _authority(destination), **self._headers(message)}
-        addresses = await self._addresses(destination)
+        addresses = await self._addresses(message.tenant, destination)
         connect_s = self._timeout_s / len(addresses)  # an address that swallows packets leaves time for the next one
         for number, address in enumerate(addresses, start=1):
             request = self._request(destination, address, headers, message.body.encode(), connect_s)
@@ -127,26 +129,27 @@ class HttpPost:
             **message.trace,
         }
 
-    async def _addresses(self, destination: Destination) -> list[Address]:
+    async def _addresses(self, tenant: str, destination: Destination) -> list[Address]:
         try:
             found: list[Address] = [ipaddress.ip_address(destination.host)]
         except ValueError:
-            found = await self._look_up(destination.host, destination.port)
+            found = await self._look_up(tenant, destination.host, destination.port)
         # Every one of them: a name with a public and a private address is a trap, not a choice.
         if not all(self._reach.permits(address) for address in found):
             raise Undeliverable("blocked_address")
         return found[:_ADDRESSES]
 
-    async def _look_up(self, host: str, port: int) -> list[Address]:
+    async def _look_up(self, tenant: str, host: str, port: int) -> list[Address]:
         """In a thread of its own, which nobody waits for at exit: name servers may hang for long, and then they would
         take the threads that others work on."""
-        if self._looking >= _LOOKING_MAX:
+        if self._looking[tenant] >= _LOOKING_EACH or self._looking.total() >= _LOOKING_MAX:
             raise Undeliverable("dns_failed")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Sequence[str]] = loop.create_future()
 
         def tell(found: Sequence[str]) -> None:
-            self._looking -= 1
+            self._looking[tenant] -= 1
+            self._looking += Counter()  # forgets whoever has none
             if not done.done():
                 done.set_result(found)
 
@@ -160,7 +163,7 @@ class HttpPost:
                 with suppress(RuntimeError):  # the loop is closed: the process ends
                     loop.call_soon_threadsafe(tell, found)
 
-        self._looking += 1
+        self._looking[tenant] += 1
         threading.Thread(target=look, name="webhook-dns", daemon=True).start()
         try:
             async with asyncio.timeout(_LOOK_UP_S):

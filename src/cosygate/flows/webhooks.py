@@ -173,6 +173,7 @@ class Sender:
         try:
             message = Message(
                 id=delivery.id,
+                tenant=delivery.tenant,
                 destination=Destination.parse(delivery.url),
                 timestamp=now,
                 body=_body(delivery, self._view(job)),

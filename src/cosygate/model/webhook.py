@@ -133,6 +133,7 @@ class Message:
     """What one try sends."""
 
     id: str
+    tenant: str  # whose it is; not sent
     destination: Destination
     timestamp: float  # of this try, seconds since the epoch
     body: str  # JSON
