@@ -98,9 +98,9 @@ def test_garbage_behind_a_request_is_not_an_answer_to_it(server: Server) -> None
 class Body:
     """A request whose body comes as far as the test says."""
 
-    def __init__(self, server: Server, *lines: str) -> None:
+    def __init__(self, server: Server, *lines: str, line: str = "PUT /v1/audio/unwanted/0 HTTP/1.1") -> None:
         self.wire = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        self.wire.sendall("\r\n".join(["PUT /v1/audio/unwanted/0 HTTP/1.1", "Host: x", *lines, "", ""]).encode())
+        self.wire.sendall("\r\n".join([line, "Host: x", *lines, "", ""]).encode())
 
     def __enter__(self) -> Body:
         return self
@@ -169,6 +169,39 @@ def test_a_body_that_is_too_long_is_refused_before_anybody_is_asked_who_they_are
         assert status == 413 and "connection: close" in told
     with Body(server, "Content-Length: 0") as request:
         assert request.answer()[0] == 401
+
+
+@pytest.mark.parametrize("kind", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
+def test_a_body_where_none_is_read_ends_the_connection(server: Server, kind: str) -> None:
+    with Body(server, kind, line="GET /health HTTP/1.1") as request:
+        status, told = request.answer()
+        assert status == 200 and "connection: close" in told
+        assert request.closed_after_s() < 2
+
+
+def test_a_small_body_where_none_is_read_does_not(server: Server) -> None:
+    with Body(server, "Content-Length: 5", line="GET /health HTTP/1.1") as request:
+        request.wire.sendall(b"12345")
+        for _ in range(2):
+            status, told = request.answer()
+            assert status == 200 and "connection: close" not in told
+            request.wire.sendall(INNER.encode())
+
+
+def test_chunks_as_forms_keep_the_connection(server: Server) -> None:
+    """Their last boundary is the end for whoever reads them; HTTP's own end may still be unread then."""
+    form = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    with Body(server, "Content-Length: 0", line="GET /health HTTP/1.1") as request:
+        request.answer()
+        for seq in range(3):
+            body = form.format("session_id", "kept") + form.format("seq", seq)
+            body += '--b\r\nContent-Disposition: form-data; name="chunk"; filename="c"\r\n\r\n' + "x" * 100_000
+            body += "\r\n--b--\r\n"
+            lines = f"POST /v1/audio HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
+            lines += f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
+            request.wire.sendall((lines + body).encode())
+            status, told = request.answer()
+            assert status == 200 and "connection: close" not in told
 
 
 def test_refusals_of_requests_without_a_body_keep_the_connection(server: Server) -> None:

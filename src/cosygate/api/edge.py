@@ -114,7 +114,7 @@ class _Exchange:
                 headers.append((b"strict-transport-security", b"max-age=31536000"))
             if self._scope["path"].startswith("/v1/") and not any(name == b"cache-control" for name, _ in headers):
                 headers.append((b"cache-control", b"no-store"))  # what one caller may see is no proxy's to keep
-            if self._status >= 400 and not self._body_over:
+            if not self._body_over:
                 await self._part_with_body()
                 if not self._body_over:
                     headers.append((b"connection", b"close"))
@@ -135,17 +135,22 @@ class _Exchange:
             self._answer_s += perf_counter() - began
 
     async def _part_with_body(self) -> None:
-        """Before an early answer."""
+        """Before an answer that does not wait for it. What comes of it after the answer would be nobody's to bound, so
+        the connection ends then, unless the body has."""
         if self._status == errors.BodyStalled.status:
             return  # it has been waited for already
         headers = dict(self._scope["headers"])
         if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
-            await self._throw_away()  # there is none: this returns at once, and the connection lives on
+            if self._status >= 400:
+                await self._throw_away()  # there is none: this returns at once, and the connection lives on
+            else:
+                self._body_over = True
             return
         if not self._body_begun and b"expect" in headers:
             return  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it
         declared = headers.get(b"content-length", b"")
-        if self._status not in _AT_ONCE and declared.isdigit() and int(declared) <= _SMALL_BYTES:
+        small = self._status not in _AT_ONCE and declared.isdigit() and int(declared) <= _SMALL_BYTES
+        if small or self._status < 400:
             await self._throw_away()
         else:
             self._lingers = True
