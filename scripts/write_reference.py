@@ -169,7 +169,8 @@ ADVICE = {
     "delivery_not_found": "Nothing: it never was, its task was deleted, or it is someone else's.",
     "delivery_pending": "Wait: it is still being tried.",
     "rate_limited": "Wait for `retry_after` seconds; the `RateLimit` fields say how much is left.",
-    "quota_exceeded": "Wait for the next day or month; `GET /v1/usage` tells. The operator raises the quota.",
+    "quota_exceeded": "Wait for the next day or month, or (`live`) for a session to end; `GET /v1/usage` tells. The "
+    "operator raises the quota.",
     "limits_unavailable": "Try again; the operator mends the counters' store.",
     "queue_full": "Try again after `retry_after` seconds; recordings begun before are still taken.",
     "tenant_queue_full": "Wait for this tenant's own tasks; others still get in.",

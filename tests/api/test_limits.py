@@ -155,6 +155,21 @@ def test_live_starts_have_their_own_limit(one: Server) -> None:
     assert (left(one, "speaker", "live"), left(one, "speaker")) == (0, 10)
 
 
+def test_replays_of_webhooks_count_as_recordings(one: Server) -> None:
+    """Over a real delivery: test_webhooks. One that is not replayed costs nothing."""
+    replay = f"/v1/webhooks/deliveries/msg_{0:032x}/replay"
+    with one.http("replayer") as http:
+        for _ in range(3):
+            assert code_of(http.post(replay)) == (404, "delivery_not_found")
+        assert left(one, "replayer") == 10
+        exhaust(one, "replayer")
+        refused = http.post(replay)
+        assert code_of(refused) == LIMITED and refused.json()["policy"] == "recordings"
+        assert refused.headers["ratelimit"].startswith('"recordings";r=0;t=') and "retry-after" in refused.headers
+    with one.http("root", scopes=["admin"]) as http:
+        assert code_of(http.post(f"/v1/admin/deliveries/msg_{0:032x}/replay")) == (404, "delivery_not_found")
+
+
 # --- who has no token --------------------------------------------------------------------------------------------
 
 
@@ -178,6 +193,24 @@ def test_strangers_are_counted_by_the_address_a_trusted_proxy_names(one: Server)
     assert (code, error["code"]) == (4429, "rate_limited")
     with Line(one, headers=told | {"Authorization": f"Bearer {one.token('calm')}"}) as line:
         line.say(START).hear("ready")
+
+
+def rejected(server: Server, reason: str) -> float:
+    text = httpx2.get(f"{server.url}/metrics", verify=False).text
+    found = re.search(rf'^cv_rejected_total\{{reason="{reason}"\}} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_a_stranger_who_is_refused_is_counted_once_and_as_what_they_are_told(one: Server) -> None:
+    before = {code: rejected(one, code) for code in ("token_invalid", "rate_limited")}
+    told = {"Authorization": "Bearer nonsense", "X-Forwarded-For": "203.0.113.77"}
+    with httpx2.Client(base_url=one.url, headers=told) as http:
+        asks = [http.get("/v1/tasks") for _ in range(18)] + [put(http, f"strange-{n}") for n in range(5)]
+        asks += [http.get("/v1/usage")]
+    assert [answer.status_code for answer in asks] == [401] * 20 + [429] * 4
+    assert {code_of(answer) for answer in asks[:20]} == {(401, "token_invalid")}
+    assert rejected(one, "token_invalid") - before["token_invalid"] == 20
+    assert rejected(one, "rate_limited") - before["rate_limited"] == 4
 
 
 def test_nobody_else_is_believed_about_addresses(two: Server) -> None:

@@ -206,6 +206,8 @@ def test_dead_letters_are_listed_and_replayed_by_their_owner_or_the_operator(
         receiver.behaviour = receiver.never
         again = http.post(replay)
         assert (again.status_code, again.json()["state"]) == (202, "pending")
+        assert again.headers["ratelimit-policy"] == '"recordings";q=600;w=60'
+        assert again.headers["ratelimit"].startswith('"recordings";r=598;')  # it counts as the recording did
         assert code_of(http.post(replay)) == (409, "delivery_pending")
         receiver.behaviour = answers(200)
         receiver.let_go.set()

@@ -1,5 +1,6 @@
-"""An engine that fails everything: its breaker opens in every gateway, new recordings and live sessions are turned away
-at once, what was begun before is kept, and when the engine works again a single call finds that out."""
+"""An engine that fails everything, or 6 % of it for 30 s: its breaker opens in every gateway, new recordings and live
+sessions are turned away at once, what was begun before is kept, and when the time is over a single call finds out
+whether the engine works."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ from tests.support.server import wait_task
 OPEN_S = 4.0
 SETTINGS = {"workers": 2, "engine_slots": 4, "breaker_open_s": OPEN_S}
 FAILING = {"rules": [{"do": "fail"}]}
+EVERY = 16
+SOMETIMES_FAILING = {"rules": [{"when": {"every": EVERY}, "do": "fail"}]}
+EACH_S = 0.15  # a recording: with the time that it takes itself some five a second, a failure every three
 
 
 def at_each(victim: Victim, ask: Callable[[httpx2.Client], Any]) -> list[Any]:
@@ -98,6 +102,57 @@ async def test_a_failing_engine_is_left_alone_until_a_probe_finds_it_well(data_d
         assert closed["engine"] == 0
         assert at_each(victim, state) == [("closed", "closed", "0.0")] * 2
         assert all(victim.job(task_id)["attempt"] < 3 for task_id in jobs)
+
+
+@pytest.mark.slow
+async def test_an_engine_that_fails_one_call_in_sixteen_is_left_alone_for_a_while(data_dir: Path) -> None:
+    """Each recording is one call and one piece for the recogniser, so it is every 16th call that fails, also of the
+    calls after the breaker has closed: nobody mends the engine."""
+    with Victim(data_dir, script=SOMETIMES_FAILING, **SETTINGS) as victim, victim.http() as http:
+        first, last = cut(recording(0), 20_000)
+        assert put_chunk(http, "begun", 0, first).status_code == 200
+        jobs, began = _send_until_it_opens(victim, http), time.monotonic()
+        calls = [line for line in _lines(victim, "engine.call") if "outcome" in line]  # a gateway's, not an engine's
+        failed = [line for line in calls if line["outcome"] != "ok"]
+        [opened] = _lines(victim, "breaker.opened")
+        assert len(calls) >= 20
+        assert 1 / 20 < len(failed) / len(calls) < 1 / 14, "it is the share that opened it, and not a row of failures"
+        assert 19.5 <= _at(opened) - _at(failed[0]) <= 31, "once each 10 s of its window have a failure"
+
+        done = put_chunk(http, "begun", 1, last, last=True)
+        assert done.status_code == 202  # it was begun before
+        jobs.append(done.json()["task_id"])
+        assert at_each(victim, state) == [("open", "open", "2.0")] * 2
+        assert max(at_each(victim, refused)) < 1.0
+        assert await live_refused(victim) == 4503
+        begun = victim.job(jobs[-1])
+        assert time.monotonic() - began < 0.9 * OPEN_S, "this machine is too slow for what the test looks at"
+        assert not _lines(victim, "breaker.probing")
+        assert (begun["state"], begun["fence"]) == ("queued", 0)
+
+        assert [wait_task(http, task_id)["state"] for task_id in jobs] == ["succeeded"] * len(jobs)
+        told = _lines(victim, "breaker.opened", "breaker.probing", "breaker.closed")
+        # A probe may be a 16th call as well; then the breaker opens again, and another is made.
+        assert [line["action"] for line in told[-2:]] == ["breaker.probing", "breaker.closed"]
+        pauses = [_at(probe) - _at(shut) for shut, probe in zip(told[:-1:2], told[1:-1:2], strict=True)]
+        assert all(pause >= 0.9 * OPEN_S - 0.05 for pause in pauses)
+        assert at_each(victim, state) == [("closed", "closed", "0.0")] * 2
+
+
+def _send_until_it_opens(victim: Victim, http: httpx2.Client) -> list[str]:
+    """Recording after recording; the tasks that there are then."""
+    jobs: list[str] = []
+    deadline = time.monotonic() + 45
+    while '"breaker.opened"' not in victim.log():
+        answer = put_chunk(http, f"job-{len(jobs)}", 0, recording(len(jobs), 0.3), last=True)
+        if answer.status_code != 202:
+            assert (answer.status_code, answer.json()["code"]) == (503, "breaker_open"), answer.text
+            wait_for(lambda: _lines(victim, "breaker.opened"), "its line")
+            break
+        jobs.append(answer.json()["task_id"])
+        assert time.monotonic() < deadline, f"{len(jobs)} recordings, and it is still closed"
+        time.sleep(EACH_S)
+    return jobs
 
 
 def _lines(victim: Victim, *actions: str) -> list[dict[str, Any]]:

@@ -155,9 +155,9 @@ async def test_what_was_not_written_to_its_end_never_was(tmp_path: Path, damage:
 # --- what cannot be told at once (flows/breakers.py) ---
 
 
-def gateway(folder: Path, clock: MovedClock | SystemClock) -> tuple[Breakers, FileBreakers]:
+def gateway(folder: Path, clock: MovedClock | SystemClock, seed: int = 0) -> tuple[Breakers, FileBreakers]:
     board = FileBreakers(folder, 1, clock)
-    random = SystemRandomness() if isinstance(clock, SystemClock) else SeededRandomness()
+    random = SystemRandomness() if isinstance(clock, SystemClock) else SeededRandomness(seed)
     return Breakers(board, clock, random, engines=1), board
 
 
@@ -212,6 +212,43 @@ async def test_two_gateways_open_one_breaker_and_make_one_probe(tmp_path: Path) 
     assert [bool(p) for p in probes] == [True, False]
     assert (two.blocked_s(), two.pause_s() > 0, two.of(0).phase(clock.mono)) == (0, True, Phase.HALF_OPEN)
     one.succeeded(0, probes[0])
+    await clock.advance(0)
+    assert two.of(0) == Breaker()
+    one_board.close()
+    two_board.close()
+
+
+async def test_nobody_probes_while_a_gateway_is_stopped_in_the_middle_of_a_change(tmp_path: Path) -> None:
+    clock = MovedClock()
+    mine, board = gateway(tmp_path, clock)
+    for _ in range(5):
+        mine.failed(0)
+    await clock.advance(0)
+    clock.mono += 67
+    with holder(tmp_path):
+        probe = asyncio.create_task(mine.probe(0))
+        while not probe.done():
+            await clock.advance(0.001)
+        assert (probe.result(), mine.pause_s()) == ("", 0)
+    assert await mine.probe(0)  # it was killed
+    board.close()
+
+
+async def test_others_hear_of_a_probe_that_takes_long(tmp_path: Path) -> None:
+    clock = MovedClock()
+    (one, one_board), (two, two_board) = gateway(tmp_path, clock), gateway(tmp_path, clock, seed=1)
+    for _ in range(5):
+        one.failed(0)
+    await clock.advance(0)
+    clock.mono += 67
+    who = await one.probe(0)
+    assert who
+    for _ in range(30):
+        await clock.advance(10)
+        one.heard(0, who)
+        await clock.advance(0)
+        assert await two.probe(0) == ""
+    one.succeeded(0, who)
     await clock.advance(0)
     assert two.of(0) == Breaker()
     one_board.close()

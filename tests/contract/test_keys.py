@@ -10,11 +10,16 @@ import pytest
 
 from cosygate import errors
 from cosygate.adapters.records_sql import SqlRecords
-from cosygate.adapters.records_sql.keys import SqlRevocations
+from cosygate.adapters.records_sql.keys import TICKETS_LIVE_S, SqlRevocations
+from cosygate.adapters.tickets_hmac import HmacTickets
+from cosygate.api.live_http import SHARE_MAX_S
+from cosygate.flows.identifying import Identifying
 from cosygate.flows.keyring import Keyring
 from cosygate.model.api_key import ApiKey, hash_of, id_of
-from cosygate.model.principal import DEFAULT_SCOPES, Scope, key_credential, token_credential
+from cosygate.model.principal import DEFAULT_SCOPES, Principal, Scope, key_credential, token_credential
+from cosygate.ports.callers import Callers
 from cosygate.ports.keys import Revoked
+from cosygate.ports.tickets import SHARE
 from tests.support.clock import MovedClock, SeededRandomness
 from tests.support.records import locked_by_another_process
 
@@ -117,8 +122,12 @@ async def test_an_owners_keys_go_with_them(records: SqlRecords) -> None:
 async def test_what_can_void_nothing_any_more_is_forgotten(records: SqlRecords) -> None:
     await records.revocations.token("jti:a", NOW + 10, NOW)
     await records.revocations.token("jti:b", LATER, NOW)
-    await records.revocations.token("jti:c", LATER, NOW + 11)
+    await records.revocations.token("jti:old", NOW - 1e6, NOW + 1)  # no sooner than what was got with it
+    await records.revocations.token("jti:c", LATER, NOW + TICKETS_LIVE_S + 11)
     assert (await void(records)).credentials == {"jti:b", "jti:c"}
+    await records.revocations.token("jti:old", NOW - 1e6, NOW)
+    await records.revocations.token("jti:d", LATER, NOW + TICKETS_LIVE_S)
+    assert (await void(records)).credentials == {"jti:b", "jti:c", "jti:d", "jti:old"}
 
 
 async def test_there_are_not_too_many(records: SqlRecords) -> None:
@@ -195,3 +204,28 @@ async def test_revoking(ring: Keyring, records: SqlRecords) -> None:
     assert found.owners == {"acme/ann": NOW}
     with pytest.raises(ValueError):
         await ring.revoke_owner("ann/x", "acme")
+
+
+async def test_what_was_got_with_a_revoked_token_stays_void_while_it_lives(records: SqlRecords) -> None:
+    """A share ticket outlives its token; the revocation outlives both, whatever is revoked and forgotten meanwhile."""
+    clock = MovedClock(NOW)
+    ring = Keyring(records.keys, records.revocations, clock, SeededRandomness())
+    tickets = HmacTickets("s" * 32, clock, SeededRandomness())
+    ann = Principal("ann", credential=token_credential("hers"), issued_at=NOW - 5, expires_at=NOW + 60)
+    share = tickets.issue(SHARE, "session", ann, SHARE_MAX_S)
+    await ring.revoke_token("hers", ann.expires_at)
+    for day in range(7):
+        await ring.revoke_token(f"another-{day}", clock.now() + 60)
+        just_started = Identifying(Nobody(), records.keys, records.revocations, clock)
+        await just_started.look()
+        with pytest.raises(errors.TokenRevoked):
+            just_started.check(tickets.check(share, SHARE, "session").holder)
+        await clock.advance(86_400 - 0.5)
+    await clock.advance(7 * 0.5 + 2)
+    with pytest.raises(errors.TokenExpired):
+        tickets.check(share, SHARE, "session")
+
+
+class Nobody(Callers):
+    async def identify(self, credential: str) -> Principal:
+        raise errors.TokenInvalid()

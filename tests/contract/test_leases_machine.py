@@ -179,14 +179,16 @@ class Leasing(RuleBasedStateMachine):
         if model:
             model.tell(told, percent)
 
-    @rule(pick=picks, door=door_numbers)
-    def succeed(self, pick: Pick, door: int) -> None:
+    @rule(pick=picks, real_s=st.sampled_from((None, 0.5, 1.0, 4.0, 16.0)), door=door_numbers)
+    def succeed(self, pick: Pick, real_s: float | None, door: int) -> None:
         claim = self.some_claim(pick)
-        result = {"text": f"by claim {claim.fence}"}
+        result = {"text": f"by claim {claim.fence}"} | ({"duration": real_s} if real_s else {})
         model = self.model.held(claim)
         assert self.run(self.doors[door].leases.commit(claim, self.now, result=result)) is (model is not None)
         if model:
             model.succeed(result)
+            if real_s:
+                self.model.owe_more(model, real_s - model.cost_s)
 
     @rule(pick=picks, door=door_numbers)
     def fail(self, pick: Pick, door: int) -> None:

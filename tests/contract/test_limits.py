@@ -160,13 +160,40 @@ async def test_names_and_keys_are_counted_apart(counters: Counters) -> None:
 
 async def test_what_is_given_back_can_be_taken_again(counters: Counters) -> None:
     for _ in range(10):
-        await granted(counters)
+        at = (await counters.take("recordings", "t/a", MINUTE))[1].at
     assert not await granted(counters)
-    await counters.give_back("recordings", "t/a", MINUTE)
+    await counters.give_back("recordings", "t/a", MINUTE, at)
     assert (await counters.look("recordings", "t/a", MINUTE)).remaining == 1
     assert [await granted(counters), await granted(counters)] == [True, False]
-    await counters.give_back("recordings", "nobody", MINUTE)
+    await counters.give_back("recordings", "nobody", MINUTE, at)
     assert [await granted(counters, "nobody") for _ in range(11)].count(True) == 10  # never below nothing
+
+
+@pytest.mark.parametrize("rates", [(Rate(2, 60),), (Rate(200, 60),), (Rate(2, 60), Rate(200, 3600))])
+async def test_what_is_given_back_leaves_those_that_were_counted_later(
+    counters: Counters, clock: MovedClock, rates: tuple[Rate, ...]
+) -> None:
+    """Else there would be room again before their window has passed."""
+    amount = rates[0].amount
+    failed = (await counters.take("live", "t/a", rates))[1].at
+    await clock.advance(20)
+    for _ in range(amount - 1):
+        assert (await counters.take("live", "t/a", rates))[0]
+    await counters.give_back("live", "t/a", rates, failed)
+    assert (await counters.take("live", "t/a", rates))[0]
+    await clock.advance(59.5)  # the first of them is 79.5 s old, the others are not 60
+    assert (await counters.look("live", "t/a", rates)).remaining == 0
+    assert not (await counters.take("live", "t/a", rates))[0]
+
+
+async def test_what_has_left_its_window_is_not_given_back_out_of_it(counters: Counters, clock: MovedClock) -> None:
+    failed = (await counters.take("live", "t/a", BOTH))[1].at
+    await clock.advance(61)
+    assert (await counters.take("live", "t/a", BOTH))[0]
+    await counters.give_back("live", "t/a", BOTH, failed)  # in the hour alone
+    assert [(await counters.take("live", "t/a", BOTH))[0] for _ in range(2)] == [True, False]
+    await clock.advance(61)
+    assert [(await counters.take("live", "t/a", BOTH))[0] for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("rate", [Rate(7, 10), Rate(300, 60), Rate(1, 1)])

@@ -241,8 +241,8 @@ async def test_delete_erases_everything_of_a_finished_job(records: SqlRecords) -
 async def test_retention_sees_the_oldest_finished_first(records: SqlRecords) -> None:
     for number in range(4):
         await submit(records, number)
-    for number, ended in ((2, 50.0), (0, 40.0), (1, 60.0)):
-        await records.jobs.cancel(OWNER, new_job(number).id, ended)
+    for number, finished in ((2, 50.0), (0, 40.0), (1, 60.0)):
+        await records.jobs.cancel(OWNER, new_job(number).id, finished)
     assert [job.id for job in await records.jobs.finished_before(60.0, 10)] == [new_job(0).id, new_job(2).id]
     assert [job.id for job in await records.jobs.finished_before(99.0, 1)] == [new_job(0).id]
 

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cosygate.adapters.records_sql import SqlRecords
-from cosygate.model.job import Claim, Requeue
+from cosygate.model.job import MAX_LOST, Claim, Requeue
 from tests.support.records import open_records, rows, submit
 
 COSTS = st.sampled_from((0.001, 0.25, 1.0, 7.3, 60.0, 43_200.0)) | st.floats(0.001, 43_200.0)
 BACKLOGS = st.lists(st.lists(COSTS, min_size=1, max_size=8), min_size=1, max_size=6)
+UNSERVED = (Requeue.HAND_BACK, Requeue.LOST)
 QUIET = settings(
     max_examples=40,
     deadline=None,
@@ -134,6 +135,107 @@ def test_no_tenant_gets_much_more_than_another(lasting: Lasting, backlogs: list[
         assert await line.next() is None
 
     lasting.run(serve())
+
+
+@QUIET
+@given(backlogs=BACKLOGS, back=st.lists(st.booleans(), max_size=MAX_LOST - 1), why=st.sampled_from(UNSERVED))
+def test_what_is_handed_back_is_not_charged(
+    lasting: Lasting, backlogs: list[list[float]], back: list[bool], why: Requeue
+) -> None:
+    """Whose engine fails again and again is not pushed back for it: what was kept counts, as if nothing had been tried
+    in vain."""
+    line = lasting.line
+
+    async def serve() -> None:
+        await line.fill(backlogs)
+        kept: Counter[int] = Counter()  # seconds
+        left = {tenant: list(costs) for tenant, costs in enumerate(backlogs)}
+        largest = max(max(costs) for costs in backlogs)
+        fails = iter(back)
+        while any(left.values()):
+            claim = await line.next()
+            assert claim is not None, "somebody waits, and is not served"
+            if next(fails, False):
+                await line.records.leases.requeue(claim.job_id, claim.fence, why, 5_000.0)
+                continue
+            tenant = tenant_of(claim)
+            kept[tenant] += left[tenant].pop(0)
+            waiting = [kept[other] for other, costs in left.items() if costs]
+            if waiting:
+                assert max(waiting) - min(waiting) <= largest + 1e-6
+
+    lasting.run(serve())
+
+
+@pytest.mark.parametrize("why", UNSERVED)
+async def test_a_long_job_that_comes_back_is_next_again(template: Path, why: Requeue) -> None:
+    """Even when others were served while it was in vain in an engine's hands."""
+    async with a_line(template) as line:
+        long = await line.add(0, 43_200.0)
+        for _ in range(30):
+            await line.add(1, 60.0)
+        for _ in range(5):
+            claim = await line.next()
+            assert claim is not None
+            assert claim.job_id == long
+            assert [await line.next_tenant() for _ in range(3)] == [1, 1, 1]
+            await line.records.leases.requeue(claim.job_id, claim.fence, why, 5_000.0)
+
+
+async def test_a_job_that_its_recording_failed_is_paid_for(template: Path) -> None:
+    async with a_line(template) as line:
+        await line.add(0, 100.0)
+        for _ in range(3):
+            await line.add(1, 40.0)
+        claim = await line.next()
+        assert claim is not None
+        await line.records.leases.requeue(claim.job_id, claim.fence, Requeue.RECORDING, 5_000.0)
+        assert [await line.next_tenant() for _ in range(4)] == [1, 1, 1, 0]
+
+
+async def test_what_a_recording_really_was_is_owed_instead_of_what_was_thought(template: Path) -> None:
+    async with a_line(template) as line:
+        for _ in range(3):
+            await line.add(0, 1.0)
+            await line.add(1, 1.0)
+        claims = [await line.next() for _ in range(2)]
+        for claim, real_s in zip(claims, (600.0, 1.0), strict=True):
+            assert claim is not None
+            assert await line.records.leases.commit(claim, 5_000.0, result={"text": "", "duration": real_s})
+        await line.add(2, 5.0)
+        assert [await line.next_tenant() for _ in range(5)] == [2, 1, 1, 0, 0], "0 has had ten minutes"
+
+
+async def test_what_was_thought_too_long_is_taken_off_but_nobody_gets_credit(template: Path) -> None:
+    async with a_line(template) as line:
+        for tenant in (0, 1):
+            await line.add(tenant, 600.0)
+            for _ in range(6):
+                await line.add(tenant, 1.0)
+        claims = [await line.next() for _ in range(2)]
+        for claim in claims:
+            assert claim is not None
+            if tenant_of(claim) == 0:
+                await line.records.leases.commit(claim, 5_000.0, result={"text": "", "duration": 0.1})
+        served = [await line.next_tenant() for _ in range(7)]
+        assert served[:6] == [0] * 6, "it owes nothing, the other ten minutes"
+        for claim in claims:
+            if claim is not None and tenant_of(claim) == 1:
+                await line.records.leases.commit(claim, 5_000.0, result={"text": "", "duration": 0.1})
+        await line.add(0, 1.0)
+        assert [await line.next_tenant() for _ in range(3)].count(0) == 1
+
+
+async def test_alone_a_tenant_owes_nothing_for_what_was_longer_than_thought(template: Path, tmp_path: Path) -> None:
+    shutil.copy(template, tmp_path / "x.db")
+    records = await open_records(tmp_path / "x.db")
+    line = Line(records)
+    await line.add(0, 1.0)
+    claim = await line.next()
+    assert claim is not None
+    await records.leases.commit(claim, 5_000.0, result={"text": "", "duration": 600.0})
+    assert rows(tmp_path / "x.db", "SELECT * FROM turns") == []
+    await records.close()
 
 
 @QUIET

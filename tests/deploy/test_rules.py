@@ -3,6 +3,7 @@ each has its place in the runbook."""
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from cosygate.kit import metrics
+from cosygate.settings import Settings
 from tests.support.prometheus import HERE, installed
 
 ROOT = HERE.parents[1]
@@ -66,6 +68,12 @@ def test_every_alert_says_what_and_where_to_read_on() -> None:
         section = page.split(f"### {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
         for part in ("**Means.**", "**Look.**", "**Do.**"):
             assert part in section, (name, part)
+
+
+def test_the_disk_counts_as_full_when_the_largest_chunk_finds_no_room() -> None:
+    told = re.fullmatch(r"cv_store_free_bytes < (\d+) \* (\d+) \* (\d+)", ALERTS["CosyGateDiskFull"]["expr"])
+    assert told
+    assert math.prod(map(int, told.groups())) == Settings.model_fields["chunk_max_bytes"].default
 
 
 def test_what_queries_name_is_there() -> None:

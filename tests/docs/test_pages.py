@@ -125,6 +125,11 @@ def test_the_changelogs_first_version_is_the_packages() -> None:
     assert versions[0] == cosygate.__version__
 
 
+def test_the_version_that_the_api_page_shows_is_the_packages() -> None:
+    shown = re.findall(r'"version": "(\d+\.\d+\.\d+)"', page("api.md"))  # an engine's has its model's name in it
+    assert shown == [cosygate.__version__] * 2
+
+
 def test_every_decision_is_in_the_list() -> None:
     folder = ROOT / "docs" / "adr"
     files = sorted(path.name for path in folder.glob("[0-9]*.md"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import sqlite3
 import struct
 import threading
@@ -195,6 +196,10 @@ def test_a_live_session_is_three_spans_and_a_resumed_one_is_linked(server: Victi
     assert tree(first)["caller"] == ["WS /v1/live"]
     assert set(tree(first)["WS /v1/live"]) == {"engine.call"}
     assert first[0].attributes["cosygate.task_id"] == ready["session"]
+    heard = [span.attributes["cosygate.audio_s"] for span in first if span.name == "engine.call"]
+    assert max(heard) <= 1.0 <= sum(heard)  # each from the last restart point on, together all of it
+    lines = [json.loads(line) for line in server.log().splitlines() if ready["session"] in line]
+    assert [line["audio_s"] for line in lines if line["action"] == "engine.call"] == heard
     [second] = receiver.wait(trace(9), 1)
     assert second.links == ((trace(8), first[0].span_id),)
     assert second.attributes["cosygate.close_code"] == 1000
@@ -256,6 +261,16 @@ def test_nothing_of_what_was_said_or_named_is_in_a_span_and_every_attribute_is_i
     assert {key for key in ATTRIBUTES if f"`{key}`" not in page} == set()
     assert {span.name for span in receiver.spans if not span.name.startswith(("GET ", "PUT "))} <= set(page.split("`"))
     assert {span.instance.rpartition("/")[2] for span in receiver.spans} == {"gateway-0", "gateway-1", "engine-0"}
+
+
+def test_the_picture_has_every_kind_of_span_that_a_recording_makes() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    kinds = r"^\| `([^`]+)`.* \| (?:server|client|consumer) \|"
+    table = re.findall(kinds, (docs / "tracing.md").read_text(), re.MULTILINE)
+    wanted = {name.rpartition(".v1.")[2] for name in table if not name.startswith(("GET ", "WS "))}
+    drawn = set(re.findall(r">([^<]+)</text>", (docs / "images" / "trace.svg").read_text()))
+    assert len(wanted) == 4
+    assert {PUT, *wanted} <= drawn, "run scripts/draw_trace.py"
 
 
 def test_a_server_that_ends_sends_what_it_has(server: Victim, receiver: Receiver) -> None:

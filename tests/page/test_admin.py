@@ -1,8 +1,11 @@
-"""The operator's page in a real Chromium: who may see it, what it shows while it happens, draining, dead letters."""
+"""The operator's page in a real Chromium: who may see it, what it shows while it happens, draining, dead letters, and
+that names are never more than text."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,6 +16,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.page.conftest import Visit
 from tests.page.test_access import check
 from tests.support.faults import Victim, recording, submit
+from tests.support.receiver import Receiver, answers
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -127,34 +131,76 @@ def test_an_open_breaker_is_shown(visit: Visit, busy: Victim) -> None:
     expect(cell).to_have_text("closed")
 
 
-def test_a_dead_letter_is_sent_again(visit: Visit, busy: Victim) -> None:
-    """The server's own dead letters are test_webhooks' to make: here is what the page does with one."""
-    asked: list[str] = []
-    letter = {
-        "id": "msg_1",
-        "tenant": "acme",
-        "kind": "task.succeeded",
-        "host": "hooks.example",
-        "attempt": 10,
-        "status": 500,
-        "error": "http_status",
-        "tried_at": 1_780_000_000.0,
-    }
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """A server that recognises at once, and gives a webhook up after two tries."""
+    hooks = {"webhook_scheme": "any", "webhook_allow": "127.0.0.0/8", "webhook_schedule": "0.1", "engines": 1}
+    with Victim(tmp_path_factory.mktemp("done"), script={"texts": ["x"]}, **hooks) as running:
+        yield running
 
-    def with_letter(route: Route) -> None:
+
+def told(server: Victim, tenant: str, receiver: Receiver) -> str:
+    """The id of a delivery about a recording of 65 s of this tenant, as its receiver is asked for the second time."""
+    command = [sys.executable, "-m", "cosygate", "webhooks", "secret", "create", "--tenant", tenant]
+    subprocess.run(command, env=server.env, check=True, stdout=subprocess.DEVNULL)
+    with server.http("anna", tenant=tenant) as http:
+        params = {"is_last": "1", "callback_url": f"{receiver.url}/hook"}
+        sent = http.put("/v1/audio/told/0", params=params, content=recording(9, 65.0))
+        assert sent.status_code == 202, sent.text
+    return receiver.wait(2)[1].id
+
+
+def test_a_dead_letter_is_sent_again(visit: Visit, done: Victim) -> None:
+    """A real one, of a recording whose length is in the tenant's use."""
+    with Receiver(answers(500)) as receiver:
+        letter = told(done, "acme", receiver)
+        page = operator(visit, done)
+        cells = page.locator("#dead tbody tr td")
+        shown = [letter, "acme", "task.succeeded", f"127.0.0.1:{receiver.port}", "http_status", "2"]
+        expect(cells).to_have_count(8)
+        assert cells.all_inner_texts()[:6] == shown
+        expect(figure(page, "Dead letters")).to_have_text("1")
+        expect(page.locator("#usage tbody tr td")).to_have_text(["acme", "1:05", "none", "1:05", "none"])
+        check(page, "dead letters")
+        receiver.behaviour = answers(204)
+        page.get_by_role("button", name=f"Send {letter} again").click()
+        expect(page.locator("#said")).to_have_text("It is sent again.")
+        expect(page.locator("#dead")).to_have_text("None.")
+        assert [call.id for call in receiver.wait(3)] == [letter] * 3
+
+
+MARKUP = "<img src=x onerror=document.title=1>"
+WATCHED = """
+window.made = [];
+new MutationObserver((all) => all.forEach((one) => one.addedNodes.forEach((node) => {
+  if (node instanceof Element) made.push(...[node, ...node.querySelectorAll("*")].map((each) => each.localName));
+}))).observe(document, { childList: true, subtree: true });
+"""
+
+
+def test_markup_in_what_strangers_name_is_text(visit: Visit, done: Victim) -> None:
+    """A tenant's own name, by way of a real token to queue, use and letter; host and engine as no real one has them,
+    because those are checked elsewhere."""
+
+    def hostile(route: Route) -> None:
         seen = route.fetch().json()
-        route.fulfill(json=seen | ({"dead_count": 1, "dead": [letter]} if not asked else {}))
+        [engine] = seen["engines"]
+        waiting = {"tenants": [{"tenant": MARKUP, "jobs": 1, "seconds": 1.0}]}
+        letters = [letter | {"host": MARKUP, "kind": MARKUP, "error": MARKUP} for letter in seen["dead"]]
+        changed = {"engines": [engine | {"name": MARKUP, "version": MARKUP}], "queue": seen["queue"] | waiting}
+        route.fulfill(json=seen | changed | {"dead": letters, "reasons": [MARKUP]})
 
-    def replay(route: Route) -> None:
-        asked.append(route.request.method)
-        route.fulfill(status=202)
-
-    page = operator(visit, busy)
-    page.route("**/v1/admin/overview", with_letter)
-    page.route("**/v1/admin/deliveries/msg_1/replay", replay)
-    expect(page.locator("#dead tbody tr")).to_contain_text("hooks.example")
-    check(page, "dead letters")
-    page.get_by_role("button", name="Send msg_1 again").click()
-    expect(page.locator("#dead")).to_have_text("None.")
-    assert asked == ["POST"]
-    expect(page.locator("#said")).to_have_text("It is sent again.")
+    with Receiver(answers(500)) as receiver:
+        letter = told(done, MARKUP, receiver)
+        page = operator(visit, done, script=WATCHED)
+        expect(page.locator("#dead tbody tr td").nth(1)).to_have_text(MARKUP)
+        expect(page.locator("#usage tbody tr", has_text=MARKUP)).to_have_count(1)
+        page.route("**/v1/admin/overview", hostile)
+        expect(page.locator("#dead tbody tr td")).to_contain_text([letter, *[MARKUP] * 4])
+        expect(page.locator("#engines tbody tr")).to_contain_text(f"{MARKUP} {MARKUP}")
+        expect(page.locator("#queue tbody tr")).to_contain_text(MARKUP)
+        expect(page.locator("#state")).to_contain_text(MARKUP)
+        page.unroute("**/v1/admin/overview")
+    seen = page.evaluate("made")
+    assert "td" in seen and "img" not in seen
+    expect(page).to_have_title("Operator · CosyGate")

@@ -131,4 +131,21 @@ class LeasingModel:
         else:
             job.state, job.claimant, job.percent = JobState.QUEUED, "", 0
             job.not_before = now + min(delay_s, MAX_DELAY_S) if delay_s else None
+            if why is not Requeue.RECORDING:
+                self.owe_more(job, -job.cost_s)
         return job.state
+
+    def owe_more(self, job: ModelJob, seconds: float) -> None:
+        """The job's tenant has had so much more than it was charged for, or less. Who owes nothing, and has had too
+        much, owes it only if others wait."""
+        line = self.lines.setdefault(job.priority, Line())
+        others = any(
+            other.state is JobState.QUEUED
+            and other.not_before is None
+            and (other.priority, other.owner != job.owner) == (job.priority, True)
+            for other in self.jobs.values()
+        )
+        if job.owner in line.ends or (others and seconds > 0):
+            line.ends[job.owner] = line.ends.get(job.owner, line.clock) + seconds
+        if line.ends.get(job.owner, 0.0) <= line.clock:
+            line.ends.pop(job.owner, None)

@@ -43,6 +43,8 @@ class ToldEngine:
         self.events: list[EngineEvent] = [Accepted(0), Progress(10), WORDS]
         self.heard: list[ListenEvent] = [Accepted(0), Heard(10)]
         self.hold: asyncio.Event | None = None  # before the end
+        self.pace_s = 0.0  # before each event
+        self.clock: MovedClock | None = None
         self.calls = 0
         self.away = False
 
@@ -57,6 +59,7 @@ class ToldEngine:
     ) -> AsyncIterator[EngineEvent]:
         self.calls += 1
         for event in self.events:
+            await self._pace()
             yield event
         await self._end()
         yield Done(NAME, 10)
@@ -66,9 +69,15 @@ class ToldEngine:
     ) -> AsyncIterator[ListenEvent]:
         self.calls += 1
         for event in self.heard:
+            await self._pace()
             yield event
         await self._end()
         yield Done(NAME, 10)
+
+    async def _pace(self) -> None:
+        if self.pace_s:
+            assert self.clock is not None
+            await self.clock.sleep(self.pace_s)
 
     async def _end(self) -> None:
         if self.hold is not None:
@@ -86,6 +95,8 @@ class Room:
     def __init__(self, engines: int = 1) -> None:
         self.clock = MovedClock()
         self.engines = [ToldEngine() for _ in range(engines)]
+        for engine in self.engines:
+            engine.clock = self.clock
         self.breakers = breakers(self.clock, engines)
         self.room = EngineRoom(self.engines, self.clock, self.breakers)
 

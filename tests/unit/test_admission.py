@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 
 import pytest
 
 from cosygate import errors
-from cosygate.flows.admission import Admission, Hold, QueueLimits
+from cosygate.flows.admission import JUST_NOW_S, Admission, QueueLimits
 from cosygate.flows.gate import Gate
+from cosygate.flows.holds import Coming, Hold
 from cosygate.model.audio import Container, RawFormat
 from cosygate.model.cost import LEAST_S, cost_s
 from cosygate.model.principal import Principal
+from cosygate.model.standing import Standing
 from cosygate.ports.records import Depth, Waiting
 from tests.support.clock import MovedClock, SeededRandomness
 
@@ -104,7 +107,7 @@ async def test_what_became_a_job_here_counts_before_the_table_tells() -> None:
     house = House(max_s=10.0)
     hold = await house.enter()
     assert hold is not None
-    house.admission.queued("a", 320_000, 10.0)
+    house.admission.queued("u", "a", 320_000, 10.0)
     hold.close()
     assert isinstance(await house.refusal(), errors.QueueFull)
 
@@ -116,7 +119,7 @@ async def test_what_became_a_job_while_the_table_was_read_is_not_forgotten() -> 
     house.clock.mono += 0.06
     await house.admission.look()  # in the background
     await settled()
-    house.admission.queued("a", 320_000, 10.0)  # after the snapshot
+    house.admission.queued("u", "a", 320_000, 10.0)  # after the snapshot
     house.table.open.set()
     await settled()
     assert isinstance(await house.refusal(), errors.QueueFull)
@@ -166,15 +169,96 @@ async def test_no_hold_is_larger_than_a_long_recording() -> None:
     house = House()
     assert house.admission.hold("a", 10**12).seconds == 300.0
     for _ in range(200):
-        house.admission.queued("a", 100, 10.0)
+        house.admission.queued("u", "a", 100, 10.0)
     assert house.admission.hold("a", 10_000_000).seconds == 300.0
 
 
 async def test_holds_follow_what_recordings_were_like() -> None:
     house = House()
     for _ in range(200):
-        house.admission.queued("a", 3_000, 1.0)  # Opus
+        house.admission.queued("u", "a", 3_000, 1.0)  # Opus
     assert house.admission.hold("a", 30_000).seconds == pytest.approx(10.0, rel=0.05)
+
+
+# --- recordings that come in chunks -----------------------------------------------------------------------------------
+
+
+async def begin(house: House, upload_id: str, seconds: float, tenant: str = "a") -> bool:
+    """Its first chunk of several, up to the end of that request."""
+    hold = await house.enter(tenant, int(seconds * SECOND))
+    if hold is not None:
+        house.admission.arrived(upload_id, tenant, int(seconds * SECOND))
+        hold.close()
+    return hold is not None
+
+
+async def test_recordings_that_come_in_chunks_count_by_what_has_arrived() -> None:
+    house = House(max_s=1_200.0)
+    begun = [n for n in range(200) if await begin(house, f"u{n}", 30.0)]
+    assert len(begun) == 40
+    for n in begun:
+        house.admission.arrived(f"u{n}", "a", 60 * SECOND)
+    for n in begun[:21]:
+        house.admission.gone(f"u{n}")
+    assert await house.refusal() is None, "19 are left, of a minute each"
+    for n in begun[21:]:
+        house.admission.queued(f"u{n}", "a", 600 * SECOND, 600.0)
+    house.table.seconds = {"a": 1_199.0}
+    await house.look()
+    assert await house.refusal() is None, "what is a job is counted where jobs are"
+
+
+async def test_what_is_coming_counts_towards_its_tenants_share() -> None:
+    house = House(tenant=0.5)
+    assert await begin(house, "u", 50.0)
+    assert isinstance(await house.refusal("a"), errors.TenantQueueFull)
+    assert await house.refusal("b") is None
+    assert await begin(house, "v", 50.0, "b")
+    assert type(await house.refusal("c")) is errors.QueueFull
+
+
+async def test_one_of_which_nothing_more_comes_makes_room_and_takes_it_again() -> None:
+    house = House()
+    assert await begin(house, "u", 100.0)
+    house.clock.mono += 9.0
+    assert await house.refusal() is not None
+    house.clock.mono += 1.0
+    assert await house.refusal() is None
+    house.admission.arrived("u", "a", 100 * SECOND)
+    assert await house.refusal() is not None
+
+
+async def test_one_that_comes_for_ever_keeps_nobody_out_for_ever() -> None:
+    house = House()
+    refused = 0
+    for _ in range(200):
+        house.admission.arrived("u", "a", 100 * SECOND)
+        refused += await house.refusal() is not None
+        house.clock.mono += 3.0
+    assert refused == 100
+
+
+async def test_none_fills_the_queue_by_a_guess() -> None:
+    house = House(max_s=8_000.0)
+    for _ in range(200):
+        house.admission.queued("v", "b", 1_000, 1.0)
+    await house.look()
+    house.admission.arrived("u", "a", 100_000_000)  # 27 hours of what the others sent, or 52 minutes of PCM
+    house.table.seconds = {"b": 6_999.0}
+    await house.look()
+    assert await house.refusal() is None
+    house.table.seconds = {"b": 7_001.0}
+    await house.look()
+    assert await house.refusal() is not None, "an eighth of the bound"
+
+
+def test_what_is_coming_is_bounded_in_number() -> None:
+    coming = Coming()
+    for n in range(10_100):
+        coming.arrived(f"u{n}", "a", 1.0, float(n) / 10_000)
+    assert coming.seconds.total == 10_000.0
+    coming.expire(60.0)
+    assert (coming.seconds.total, coming.seconds["a"]) == (0.0, 0.0)
 
 
 # --- whom it meets first ----------------------------------------------------------------------------------------------
@@ -292,7 +376,7 @@ async def test_while_the_table_cannot_be_read_the_last_view_holds_and_what_comes
     house.table.fails = True
     await house.look()
     assert await house.refusal() is None
-    house.admission.queued("a", 320_000, 10.0)
+    house.admission.queued("u", "a", 320_000, 10.0)
     assert isinstance(await house.refusal(), errors.QueueFull)
     house.table.fails, house.table.seconds = False, {}
     await house.look()
@@ -303,8 +387,32 @@ async def test_a_table_that_hangs_holds_nobody_up_for_long() -> None:
     house = House()
     house.table.open.clear()
     assert await asyncio.wait_for(house.refusal(), 5.0) is None
+    house.clock.mono += 0.3
+    await asyncio.wait_for(house.admission.look(JUST_NOW_S), 0.1)  # nor anybody twice
     house.table.open.set()
     await settled()
+
+
+async def test_a_long_look_is_followed_by_a_long_pause() -> None:
+    house = House()
+    for took_s, pause_s in ((0.001, 0.049), (0.004, 0.08), (0.01, 0.2), (0.1, 0.5)):
+        house.clock.mono += 0.6
+        house.table.open.clear()
+        asked = asyncio.create_task(house.refusal())
+        await settled()
+        house.clock.mono += took_s
+        house.table.open.set()
+        await settled()
+        await asked
+        reads = house.table.reads
+        house.clock.mono += pause_s - 0.001
+        await house.refusal()
+        await settled()
+        assert house.table.reads == reads
+        house.clock.mono += 0.002
+        await house.refusal()
+        await settled()
+        assert house.table.reads == reads + 1
 
 
 # --- at the gate ------------------------------------------------------------------------------------------------------
@@ -329,23 +437,27 @@ class SlowLimits:
     async def count(self, caller: Principal, what: str) -> None:
         await asyncio.sleep(0.001)
 
-    async def uncount(self, caller: Principal, what: str) -> None:
+    async def uncount(self, caller: Principal, counted: Standing | None) -> None:
         pass
 
 
 @pytest.fixture
 def gate_of() -> Callable[[House], Gate]:
     def make(house: House) -> Gate:
-        limiting = SlowLimits()
-        return Gate(
-            begun=Strangers(),
-            limiting=limiting,  # type: ignore[arg-type]  # as much of it as a gate asks
-            admission=house.admission,
-            blocked_s=lambda: 0.0,
-            drained=lambda: False,
-        )
+        return gate_to(house, Strangers())
 
     return make
+
+
+def gate_to(house: House, begun: Strangers) -> Gate:
+    limiting = SlowLimits()
+    return Gate(
+        begun=begun,
+        limiting=limiting,  # type: ignore[arg-type]  # as much of it as a gate asks
+        admission=house.admission,
+        blocked_s=lambda: 0.0,
+        drained=lambda: False,
+    )
 
 
 async def test_through_the_gate_too_the_last_place_is_given_once(gate_of: Callable[[House], Gate]) -> None:
@@ -389,6 +501,52 @@ async def test_a_form_that_turns_out_to_be_of_low_priority_is_asked_about_again(
     entry.close()
 
 
+class Senders(Strangers):
+    """Every caller has something open."""
+
+    async def knows(self, caller: Principal, session_id: str | None) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("low", [False, True])
+async def test_forms_that_were_let_past_a_full_queue_get_its_last_place_once(low: bool) -> None:
+    house = House(max_s=100.0)
+    house.table.seconds = {"b": 100.0}
+    gate = gate_to(house, Senders())
+    entries = [await gate.chunk(Principal("ann"), None, size=SECOND) for _ in range(100)]
+    house.table.seconds = {"b": 99.5}
+    await house.look()
+    for entry in entries:
+        entry.low = low
+    answers = await asyncio.gather(*(entry.begun() for entry in entries), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(errors.QueueFull) == 99
+    for entry in entries:
+        entry.close()
+    assert await house.refusal() is None
+
+
+async def test_one_that_turned_out_to_be_of_low_priority_keeps_its_place(gate_of: Callable[[House], Gate]) -> None:
+    house = House(low=0.3)
+    house.table.seconds = {"b": 29.0}
+    entry = await gate_of(house).chunk(Principal("ann"), None, size=SECOND)
+    entry.low = True
+    await entry.begun()
+    assert await house.refusal(low=True) is not None
+    entry.close()
+    assert await house.refusal(low=True) is None
+
+
+async def test_whose_sender_left_before_it_got_a_place_holds_none() -> None:
+    house = House(max_s=1.0)
+    house.table.seconds = {"b": 1.0}
+    entry = await gate_to(house, Senders()).chunk(Principal("ann"), None, size=SECOND)
+    house.table.seconds = {}
+    await house.look()
+    entry.close()
+    await entry.begun()
+    assert await house.refusal() is None
+
+
 # --- what a recording costs -------------------------------------------------------------------------------------------
 
 
@@ -405,3 +563,36 @@ async def test_a_form_that_turns_out_to_be_of_low_priority_is_asked_about_again(
 )
 def test_costs(container: Container, size: int, raw: RawFormat | None, seconds: float) -> None:
     assert cost_s(container, size, raw=raw) == pytest.approx(seconds)
+
+
+def wav_head(bytes_a_second: int, tag: int) -> bytes:
+    """Of compressed samples, behind a chunk that somebody put before."""
+    fmt = struct.pack("<HHIIHHH", tag, 1, 8_000, bytes_a_second, 65, 0, 0)
+    junk = b"junk" + (3).to_bytes(4, "little") + bytes(4)
+    return b"RIFF" + bytes(4) + b"WAVE" + junk + b"fmt " + len(fmt).to_bytes(4, "little") + fmt + b"data" + bytes(4)
+
+
+def flac_head(rate: int, samples: int) -> bytes:
+    told = rate << 44 | 1 << 41 | 15 << 36 | samples
+    return b"fLaC\x80" + (34).to_bytes(3, "big") + bytes(10) + told.to_bytes(8, "big") + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("container", "head", "seconds"),
+    [
+        (Container.WAV, wav_head(1_625, 0x31), 320_000 / 1_625),  # GSM 6.10
+        (Container.WAV, wav_head(8_110, 2), 320_000 / 8_110),  # ADPCM
+        (Container.WAV, wav_head(1, 2), 320.0),  # a stranger's word: not beyond belief
+        (Container.WAV, wav_head(0, 2), 10.0),
+        (Container.WAV, wav_head(4_000_000_000, 2), 10.0),  # it never lowers the cost
+        (Container.WAV, b"RIFF", 10.0),
+        (Container.FLAC, flac_head(16_000, 1_600_000), 100.0),
+        (Container.FLAC, flac_head(16_000, (1 << 36) - 1), 320.0),
+        (Container.FLAC, flac_head(192_000, 1), 320_000 / 30_000),
+        (Container.FLAC, flac_head(16_000, 0), 320_000 / 30_000),  # a streaming writer's
+        (Container.FLAC, flac_head(0, 1_600_000), 320_000 / 30_000),
+        (Container.FLAC, b"fLaC", 320_000 / 30_000),
+    ],
+)
+def test_what_compressed_audio_says_of_itself(container: Container, head: bytes, seconds: float) -> None:
+    assert cost_s(container, 320_000, head=head) == pytest.approx(seconds)

@@ -113,6 +113,43 @@ def test_a_probe_whose_process_died_is_forgotten() -> None:
     assert probed.probing(1060.0 + PROBE_S, "b").probe == "b"
 
 
+def test_a_probe_of_which_something_is_heard_is_not_forgotten() -> None:
+    """An engine whose first words take minutes: it tells its progress meanwhile."""
+    probed = opened().probing(1060.0, "a")
+    for second in range(1, 600):
+        now = 1060.0 + second
+        probed = probed.heard(now, "a")
+        assert probed.probing(now + PROBE_S - 5, "b").probe == "a"
+    assert probed.succeeded(1700.0, "a", open_s=OPEN_S) == Breaker()
+    silent = probed.probing(1659.0 + PROBE_S, "b")
+    assert silent.probe == "b", "and then nothing more was heard"
+
+
+def test_what_is_heard_of_a_probe_need_not_be_told_each_time() -> None:
+    breaker, told = opened().probing(1060.0, "a"), 0
+    for n in range(600):  # for a minute
+        after = breaker.heard(1060.0 + n / 10, "a")
+        told, breaker = told + (after is not breaker), after
+    assert 20 <= told <= 30
+
+
+def test_nothing_is_heard_of_a_probe_that_is_over() -> None:
+    taken = opened().probing(1060.0, "a").probing(1060.0 + PROBE_S, "b")
+    for breaker in (Breaker(), opened(), taken, taken.released("b")):
+        assert breaker.heard(1150.0, "a") is breaker
+        assert breaker.heard(1150.0, "") is breaker
+
+
+def test_a_forgotten_probe_counts_until_another_takes_its_place() -> None:
+    late = 1060.0 + 5 * PROBE_S
+    forgotten = opened().probing(1060.0, "a")
+    assert forgotten.succeeded(late, "a", open_s=OPEN_S) == Breaker()
+    assert forgotten.failed(late, "a", open_s=OPEN_S).wait_s(late) == OPEN_S
+    assert forgotten.heard(late, "a").probing(late, "b").probe == "a", "nor is it forgotten when it is heard of again"
+    taken = forgotten.probing(late, "b")
+    assert taken.succeeded(late, "a", open_s=OPEN_S) == taken
+
+
 def test_one_death_is_one_failure_however_many_calls_it_ends() -> None:
     breaker = Breaker()
     for _ in range(64):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from cosygate import errors
+from cosygate.flows.retrying import Retrying
 from cosygate.kit.retry_budget import RESERVE
 from cosygate.model.job import Job, JobState
 from cosygate.ports.engine import EngineEvent, RecogniseConfig
 from tests.api.conftest import wav
+from tests.support.clock import MovedClock
 from tests.unit.test_transcribe_flow import ALICE, House, OwnEngine, _raise, house
 
 __all__ = ["house"]  # the fixture
@@ -114,3 +118,14 @@ async def test_a_call_may_take_ten_times_as_long_as_its_recording_and_ten_minute
         await house.submit(f"s-{seconds}", wav(seconds))
         await house.run_one()
     assert noting.deadlines == [pytest.approx(610), pytest.approx(800)]
+
+
+def test_gateways_share_the_machine_s_reserve_of_repeats() -> None:
+    job, clock = cast("Job", SimpleNamespace(id="a", attempt=1)), MovedClock()
+    for gateways, at_once in ((1, 10), (5, 2), (64, 1)):
+        retrying = Retrying(clock, gateways)
+        for _ in range(at_once):
+            with retrying.attempt(job) as attempt:
+                attempt.lent = cast("Any", SimpleNamespace(called=True))
+        with pytest.raises(errors.RetriesSpent), retrying.attempt(job):
+            pass

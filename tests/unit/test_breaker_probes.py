@@ -8,8 +8,8 @@ import pytest
 
 from cosygate import errors
 from cosygate.kit.breaker import PROBE_S, Phase
-from cosygate.ports.engine import Accepted, Progress
-from tests.support.told_engines import Room
+from cosygate.ports.engine import Accepted, EngineEvent, Heard, ListenEvent, Progress
+from tests.support.told_engines import WORDS, Room
 
 
 @pytest.fixture
@@ -69,6 +69,45 @@ async def test_a_probe_that_tells_nothing_is_given_back(house: Room, error: Exce
     assert (house.phase(), house.room.pause_s()) == (Phase.HALF_OPEN, 0)
     await house.call()
     assert house.phase() is Phase.CLOSED
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_probe_whose_first_words_take_minutes_closes_it(house: Room, live: bool) -> None:
+    """A slow engine, which tells its progress, and callers that come again and again meanwhile."""
+    engine = house.engines[0]
+    await house.open()
+    await house.clock.advance(67)
+    engine.pace_s = 20.0
+    signs: list[EngineEvent] = [Progress(n) for n in range(12)]
+    heard: list[ListenEvent] = [Heard(n) for n in range(12)]
+    engine.events, engine.heard = [Accepted(0), *signs, WORDS], [Accepted(0), *heard]
+    probe = asyncio.create_task(house.listen() if live else house.call())
+    await house.clock.advance(0)
+    for _ in range(12):
+        await house.clock.advance(20)
+        assert house.phase() is Phase.HALF_OPEN
+        with pytest.raises(errors.BreakerOpen):
+            await house.call()
+    assert engine.calls == 1
+    await house.clock.advance(20)
+    await house.clock.advance(20)
+    assert house.phase() is Phase.CLOSED
+    engine.pace_s = 0.0
+    assert await probe == 0
+
+
+async def test_a_probe_that_accepted_and_told_nothing_more_is_forgotten(house: Room) -> None:
+    await house.open()
+    await house.clock.advance(67)
+    house.engines[0].hold, house.engines[0].events = asyncio.Event(), [Accepted(0), Progress(10)]
+    silent = asyncio.create_task(house.call())
+    await house.clock.advance(PROBE_S - 1)
+    with pytest.raises(errors.BreakerOpen):
+        await house.call()
+    await house.clock.advance(2)
+    house.engines[0].hold.set()
+    await asyncio.gather(silent, house.call())
+    assert (house.phase(), house.engines[0].calls) == (Phase.CLOSED, 2)
 
 
 async def test_a_probe_without_end_is_not_waited_for(house: Room) -> None:

@@ -80,6 +80,29 @@ async def test_a_death_under_many_calls_is_one_failure(house: Room) -> None:
     assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 1)
 
 
+@pytest.mark.parametrize("live", [False, True])
+async def test_the_next_process_s_death_is_another_failure(house: Room, live: bool) -> None:
+    """This gateway heard of the engine before its first death, which another one counted, and believes that for a few
+    seconds. Meanwhile the engine is back, takes its call, and dies at once."""
+    await house.room.refresh()
+    for death in range(1, 5):
+        await house.clock.advance(1)
+        house.breakers.gone(0, heard_at=house.clock.mono - 0.5)
+        assert house.breakers.of(0).streak == death
+    await house.clock.advance(0.5)
+    await house.fails(house.listen if live else house.call, gone(errors.EngineFailed))
+    assert house.phase() is Phase.OPEN
+
+
+async def test_who_finds_it_gone_without_having_reached_it_tells_nothing_new(house: Room) -> None:
+    await house.room.refresh()
+    await house.clock.advance(1)
+    house.breakers.gone(0, heard_at=house.clock.mono)
+    house.engines[0].events = []
+    await house.fails(house.call, gone(errors.EngineUnavailable))
+    assert house.breakers.of(0).streak == 1
+
+
 async def test_neighbours_of_a_recording_known_for_it_are_no_failure_either(house: Room) -> None:
     for _ in range(10):
         house.engines[0].hold = asyncio.Event()

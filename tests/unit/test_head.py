@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.asyncio.client import connect
 
 from cosygate.api.head import BoundedHead
 
@@ -35,6 +37,12 @@ class House:
         return caller
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await send({"type": "websocket.send", "text": message["text"]})
+            return
         self.headers = scope["headers"]
         if scope["path"] == "/large":
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
@@ -76,7 +84,9 @@ async def house() -> AsyncIterator[House]:
     house = House()
     listener = socket.create_server(("127.0.0.1", 0))
     house.port = listener.getsockname()[1]
-    config = uvicorn.Config(house.app, interface="asgi3", http=Impatient, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        house.app, interface="asgi3", http=Impatient, ws=WebSocketsSansIOProtocol, lifespan="off", log_config=None
+    )
     server = uvicorn.Server(config)
     house.state = server.server_state
     await_end = asyncio.create_task(server._serve([listener]))
@@ -267,3 +277,11 @@ async def test_a_slow_reader_who_takes_something_is_not(house: House) -> None:
             assert part, "cut off"
             taken += len(part)
             await asyncio.sleep(0.002)
+
+
+async def test_what_has_become_a_websocket_is_bounded_as_one(house: House) -> None:
+    async with connect(f"ws://127.0.0.1:{house.port}/", proxy=None) as talk:
+        for _ in range(10):  # three times as long as a head may take
+            await talk.send("hello")
+            assert await talk.recv() == "hello"
+            await asyncio.sleep(0.1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -19,7 +21,7 @@ from cosygate.flows.usage import UsageDesk
 from cosygate.model.overview import TenantUse
 from cosygate.model.principal import Principal
 from cosygate.model.rates import Rate, parse_named_rates, parse_rates
-from cosygate.model.usage import Quota, day_of, month_of
+from cosygate.model.usage import Quota, Use, day_of, month_of
 from cosygate.settings import load
 from tests.contract.test_usage import speak
 from tests.support.clock import MovedClock
@@ -190,6 +192,65 @@ async def test_a_database_that_does_not_answer_holds_nobody_up(records: SqlRecor
     await quotas.look()  # stays as it was
 
 
+class Hung:
+    """Usage records that answer once they are let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = 0, asyncio.Event()
+
+    async def of_tenant(self, tenant: str, since: str) -> list[Use]:
+        self.asked += 1
+        await self.go.wait()
+        return []
+
+
+async def test_a_database_that_hangs_is_waited_for_once_a_second(records: SqlRecords, clock: MovedClock) -> None:
+    usage: Any = Hung()
+    quotas = QuotaWatch(usage, records.quotas, clock, Quota(60.0, 0, 0))
+
+    async def unknown(tenant: str) -> float:
+        began = time.monotonic()
+        with pytest.raises(QuotasUnknown):
+            await quotas.refusal(tenant)
+        return time.monotonic() - began
+
+    waited = await asyncio.gather(*(unknown("acme") for _ in range(20)))
+    assert min(waited) >= 0.2 and usage.asked == 1  # together
+    began = time.monotonic()
+    for n in range(20):
+        await unknown("acme")
+        await unknown(f"another-{n}")  # it is the same database
+    assert time.monotonic() - began < 0.2 and usage.asked == 1
+    await clock.advance(1)
+    assert await unknown("another") >= 0.2 and usage.asked == 2
+    assert await unknown("acme") < 0.2
+    usage.go.set()  # it answers after all: nobody waits for the rest of the second
+    while quotas._reading:
+        await asyncio.sleep(0)
+    assert await quotas.refusal("acme") is None and await quotas.refusal("new") is None
+
+
+async def test_a_database_that_fails_is_not_asked_again_for_a_second(records: SqlRecords, clock: MovedClock) -> None:
+    quotas = watch(records, clock, day=60.0)
+    await records.close()
+    asked: list[str] = []
+    real = records.usage.of_tenant
+
+    async def of_tenant(tenant: str, since: str) -> list[Use]:
+        asked.append(tenant)
+        return await real(tenant, since)
+
+    records.usage.of_tenant = of_tenant  # type: ignore[method-assign]
+    for _ in range(5):
+        with pytest.raises(QuotasUnknown):
+            await quotas.refusal("acme")
+    assert asked == ["acme"]
+    await clock.advance(1)
+    with pytest.raises(QuotasUnknown):
+        await quotas.refusal("acme")
+    assert asked == ["acme"] * 2
+
+
 async def test_the_operator_sees_those_who_used_most(records: SqlRecords, clock: MovedClock) -> None:
     quotas = watch(records, clock, month=500.0)
     await records.quotas.set("acme", Quota(day_s=9.0))
@@ -224,7 +285,25 @@ async def test_each_principal_has_a_rate_of_their_own(records: SqlRecords, clock
     for caller in (BOB, EVE):
         assert await limits.refusal(caller, RECORDINGS) is None
     assert await limits.refusal(ANN, LIVE) is None
-    await limits.uncount(ANN, RECORDINGS)
+    await limits.uncount(ANN, standing)
+    assert await limits.refusal(ANN, RECORDINGS) is None
+
+
+async def test_what_does_not_begin_is_given_back_from_its_own_place(records: SqlRecords, clock: MovedClock) -> None:
+    """A start that fails after another has succeeded makes no room before that one's window has passed."""
+    limits = limiting(records, clock, counters=MemoryCounters(clock))
+    failing = await limits.count(ANN, RECORDINGS)
+    await clock.advance(20)
+    await limits.count(ANN, RECORDINGS)
+    await limits.uncount(ANN, None)  # whoever has counted nothing gives nothing back
+    assert await limits.refusal(ANN, RECORDINGS) is not None
+    await limits.uncount(ANN, failing)
+    await limits.uncount(ANN, failing)  # once
+    standing = await limits.count(ANN, RECORDINGS)
+    assert standing is not None and (standing.remaining, standing.reset_s) == (0, 60)
+    await clock.advance(59.5)
+    assert await limits.refusal(ANN, RECORDINGS) is not None
+    await clock.advance(0.5)
     assert await limits.refusal(ANN, RECORDINGS) is None
 
 
@@ -250,8 +329,8 @@ async def test_counters_that_are_down_let_pass_or_refuse_as_the_operator_says(
     assert await passing.refusal(ANN, RECORDINGS) is None
     assert await passing.count(ANN, RECORDINGS) is None
     assert await passing.stranger("192.0.2.1") is None
-    await passing.uncount(ANN, RECORDINGS)
-    assert failed() == before + 4
+    await passing.uncount(ANN, None)  # nothing was counted, so nothing is given back
+    assert failed() == before + 3
     closed = limiting(records, clock, failing_open=False, counters=down)
     refusal = await closed.refusal(ANN, RECORDINGS)
     assert isinstance(refusal, errors.LimitsUnavailable) and refusal.status == 503

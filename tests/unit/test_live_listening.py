@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from structlog.testing import capture_logs
 
 from cosygate import errors
 from cosygate.adapters.blobs_disk import DiskStore
@@ -215,6 +216,27 @@ async def test_the_next_engine_is_not_hurried_either(house: House) -> None:
     await check_pace(house, 7)
     assert first
     assert house.said.endswith(house.ears.heard)
+
+
+async def test_the_log_tells_what_each_call_was_given(house: House) -> None:
+    """Beyond the place that it began at."""
+    with capture_logs() as lines:
+        house.listen()
+        await until(lambda: house.ears.restarts)
+        house.say(2)
+        house.session.finalize(2 * RATE)  # decided up to here
+        house.ears.dies_at = 3 * RATE
+        house.say(2)
+        house.session.end(4 * RATE)
+        assert house.task is not None
+        while not house.task.done():
+            await house.idle()
+            await house.clock.advance(STEP_S)
+        await house.task
+    first, second = [line for line in lines if line["event"] == "engine.call"]
+    assert first["session"] == second["session"] == house.session.id
+    assert first["outcome"] == "engine_failed" and 3.0 <= first["audio_s"] <= 4.0
+    assert (second["outcome"], second["audio_s"]) == ("ok", 2.0)
 
 
 async def test_the_end_of_a_replay_is_the_end(house: House) -> None:

@@ -79,7 +79,8 @@ def before(port: object, method: str, step: Step, *, once: bool = True) -> None:
 def housekeeping(house: House) -> Housekeeping:
     return Housekeeping(
         uploads=house.records.uploads, jobs=house.records.jobs, parts=house.store.parts, results=house.store.results,
-        survey=house.store.survey, ingest=house.ingest, clock=house.clock, retention_s=100.0,
+        survey=house.store.survey, receivers=house.records.receivers, ingest=house.ingest, clock=house.clock,
+        retention_s=100.0,
     )  # fmt: skip
 
 
@@ -123,6 +124,37 @@ async def test_a_damaged_mark_stops_neither_start_nor_expiry(house: House, tmp_p
     house.clock.wall += 1e6
     await keep.expire_uploads()
     assert not place.exists()
+
+
+async def test_receivers_that_went_a_month_ago_are_asked_again(house: House) -> None:
+    """Else whoever answers 410 to a URL of its own for each task would fill the database."""
+    sending, receivers, keep = house.records.sending, house.records.receivers, housekeeping(house)
+    old, now = house.clock.now() - 30 * 86_400 - 1, house.clock.now()
+    for n in range(450):  # three pages
+        await sending.disable(f"t{n % 7}", f"https://r.example/{n}", old if n % 2 else now)
+    await keep.round()
+    left = {(gone.tenant, gone.url) for gone in await receivers.gone(None, 1000)}
+    assert left == {(f"t{n % 7}", f"https://r.example/{n}") for n in range(0, 450, 2)}
+    house.clock.wall += 30 * 86_400
+    await keep.round()
+    assert len(await receivers.gone(None, 1000)) == 225
+    house.clock.wall += 1
+    await keep.round()
+    assert await receivers.gone(None, 1000) == []
+
+
+async def test_a_round_looks_at_so_many_receivers_and_the_next_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosygate.flows.housekeeping._BATCH", 10)
+    monkeypatch.setattr("cosygate.flows.housekeeping._BATCHES", 2)
+    for n in range(45):
+        await house.records.sending.disable("t", f"https://r.example/{n}", 0.0)
+    keep, left = housekeeping(house), []
+    for _ in range(3):
+        await keep.forget_gone_receivers()
+        left.append(len(await house.records.receivers.gone(None, 1000)))
+    assert left == [25, 5, 0]
 
 
 async def test_bytes_of_an_upload_that_was_closed_in_a_crash_are_swept(house: House, store_clock: ShiftedClock) -> None:

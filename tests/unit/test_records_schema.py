@@ -268,8 +268,8 @@ _PLANS = {
     "waiting": {"jobs_waiting"},
     "renew": {"sqlite_autoindex_jobs_1"},
     "append": {"sqlite_autoindex_jobs_1", "events_of_job"},
-    "commit": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_usage_1"},
-    "requeue": {"sqlite_autoindex_jobs_1"},
+    "commit": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_usage_1", "sqlite_autoindex_turns_1", "jobs_of_tenant"},
+    "requeue": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_turns_1"},
     "running": {"jobs_running"},
     "page": {"jobs_of_owner", "jobs_of_owner_by_state"},
     "get": {"sqlite_autoindex_jobs_1"},
@@ -338,7 +338,7 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
         await call("requeue", records.leases.requeue(claim.job_id, 2, Requeue.LOST, 3.0, delay_s=1.0))
         again = await records.leases.claim("w", 9.0)
         assert again is not None
-        await call("commit", records.leases.commit(again, 10.0, result={}))
+        await call("commit", records.leases.commit(again, 10.0, result={"duration": 99.0}))
         await call("page", records.jobs.page(OWNER, state=None, before="f", limit=5))
         await call("page", records.jobs.page(OWNER, state=JobState.QUEUED, before=None, limit=5))
         await call("get", records.jobs.get(OWNER, claim.job_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,23 @@ def test_a_quiet_server_may_repeat_a_few_and_then_one_a_second() -> None:
     assert taken(budget, 0.5) == 0
     assert taken(budget, 3.0) == 3
     assert taken(budget, 1000.0) == RESERVE
+
+
+@pytest.mark.parametrize("gateways", [1, 2, 4, 8, 64])
+def test_the_reserve_is_the_whole_servers(gateways: int) -> None:
+    budgets = [RetryBudget(0.0, sharers=gateways) for _ in range(gateways)]
+    at_once = sum(taken(budget, 0.0, 20) for budget in budgets)
+    assert at_once == gateways * max(1, RESERVE // gateways), "each may hold one: or it could never repeat at all"
+    later = sum(taken(budget, float(second), 3) for second in range(1, 641) for budget in budgets)
+    assert later == 640
+
+
+def test_what_calls_earn_is_not_shared() -> None:
+    budget = RetryBudget(0.0, sharers=4)
+    taken(budget, 0.0)
+    for _ in range(100):
+        budget.called()
+    assert taken(budget, 0.0) in (9, 10)
 
 
 def test_ten_calls_earn_one_and_not_without_end() -> None:

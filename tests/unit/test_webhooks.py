@@ -11,11 +11,16 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from cosygate import errors
+from cosygate.adapters.limits_memory import MemoryCounters
 from cosygate.adapters.records_sql import SqlRecords
+from cosygate.flows.limiting import RECORDINGS, Limiting
+from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.webhooks import Sender, Webhooks
 from cosygate.kit import metrics
 from cosygate.model.job import Job, JobState
 from cosygate.model.principal import Principal
+from cosygate.model.rates import Rate
+from cosygate.model.usage import Quota
 from cosygate.model.webhook import OVERLAP_S, Answer, DeliveryState, Message, Schedule
 from cosygate.ports.webhooks import Room
 from tests.support.clock import MovedClock, SeededRandomness
@@ -40,7 +45,10 @@ class Receiving:
 class House:
     def __init__(self, records: SqlRecords) -> None:
         self.records, self.clock, self.post = records, MovedClock(), Receiving()
-        self.desk = Webhooks(records.deliveries, records.receivers, self.clock, SeededRandomness(1))
+        quotas = QuotaWatch(records.usage, records.quotas, self.clock, Quota())
+        rates = {RECORDINGS: (Rate(2, 3600),)}
+        limiting = Limiting(MemoryCounters(self.clock), quotas, self.clock, rates=rates, failing_open=False)
+        self.desk = Webhooks(records.deliveries, records.receivers, self.clock, SeededRandomness(1), limiting)
         self.sender = self.new_sender()
 
     def new_sender(self, schedule: str = "5 300 1800 7200 18000 36000 50400 72000 86400") -> Sender:
@@ -123,13 +131,46 @@ async def test_a_delivery_is_tried_for_three_days_and_then_dead_and_may_be_repla
     with pytest.raises(errors.DeliveryNotFound):
         await house.desk.replay(Principal("bob", "acme"), letter.id)
     house.post.answer = Answer(200)
-    assert (await house.desk.replay(Principal("ann", "acme"), letter.id)).attempt == 0
+    replayed, standing = await house.desk.replay(Principal("ann", "acme"), letter.id)
+    assert replayed.attempt == 0 and standing is not None and standing.remaining == 1
     with pytest.raises(errors.DeliveryPending):
         await house.desk.replay(None, letter.id)
     assert await house.look() == 1
     assert await house.state() == ("delivered", 1, 200, None)
     assert await house.desk.dead_letters(50) == (0, [])
-    assert (await house.desk.replay(None, letter.id)).state is DeliveryState.PENDING, "a delivered one may be, too"
+    again, _ = await house.desk.replay(None, letter.id)
+    assert again.state is DeliveryState.PENDING, "a delivered one may be, too"
+
+
+async def test_replays_of_callers_count_as_recordings_and_the_operators_do_not(house: House) -> None:
+    ann, one = Principal("ann", "acme"), f"msg_{1:032x}"
+    await end(house)
+    await house.look()
+    for left in (1, 0):
+        _, standing = await house.desk.replay(ann, one)
+        assert standing is not None and standing.remaining == left
+        await house.look()
+    for _ in range(3):
+        with pytest.raises(errors.Refused):
+            await house.desk.replay(ann, one)
+    assert len(house.post.messages) == 3
+    for _ in range(3):
+        assert (await house.desk.replay(None, one))[1] is None
+        await house.look()
+    assert len(house.post.messages) == 6
+
+
+async def test_a_replay_that_is_refused_costs_nothing(house: House) -> None:
+    ann, one = Principal("ann", "acme"), f"msg_{1:032x}"
+    await end(house)
+    for _ in range(5):
+        with pytest.raises(errors.DeliveryPending):
+            await house.desk.replay(ann, one)
+        with pytest.raises(errors.DeliveryNotFound):
+            await house.desk.replay(ann, f"msg_{2:032x}")
+    await house.look()
+    _, standing = await house.desk.replay(ann, one)
+    assert standing is not None and standing.remaining == 1
 
 
 async def test_410_ends_it_and_disables_the_receiver_for_its_tenant_alone(house: House) -> None:

@@ -38,9 +38,9 @@ class MemoryCounters:
         windows = self._of(name).get(key) or Windows(rates)
         return windows.standing(name, rates, self._clock.monotonic())
 
-    async def give_back(self, name: str, key: str, rates: Sequence[Rate]) -> None:
+    async def give_back(self, name: str, key: str, rates: Sequence[Rate], at: float) -> None:
         if (windows := self._of(name).get(key)) is not None:
-            windows.give_back()
+            windows.give_back(rates, at)
 
     async def close(self) -> None:
         self._closed = True

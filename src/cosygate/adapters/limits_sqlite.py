@@ -86,9 +86,9 @@ class SqliteCounters:
 
         return await self._turn(work)
 
-    async def give_back(self, name: str, key: str, rates: Sequence[Rate]) -> None:
+    async def give_back(self, name: str, key: str, rates: Sequence[Rate], at: float) -> None:
         self._refused.pop((name, key), None)
-        await self._turn(lambda: self._change(name, key, rates, lambda windows, _: windows.give_back()))
+        await self._turn(lambda: self._change(name, key, rates, lambda windows, _: windows.give_back(rates, at)))
 
     async def close(self) -> None:
         self._closed = True

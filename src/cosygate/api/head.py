@@ -12,14 +12,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_PROBLEM = b"""{"type":"/docs#bad_request","title":"The request cannot be understood","status":400,\
-"detail":"The request cannot be understood","code":"bad_request"}"""
-_MALFORMED = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: "
-    + str(len(_PROBLEM)).encode()
-    + b"\r\n\r\n"
-    + _PROBLEM
-)
+from cosygate.api.bare import MALFORMED as _MALFORMED
+
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
 
@@ -50,8 +44,8 @@ class BoundedHead(HttpToolsProtocol):
             return
         self._came_of_nothing += len(data)
         super().data_received(data)
-        if self._deaf or self.transport.is_closing():
-            return
+        if self._deaf or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return  # the last: it is a WebSocket by now
         if self._came_of_nothing > self.head_max_bytes:
             self._refuse_head(_TOO_LARGE)
         elif self._head_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):

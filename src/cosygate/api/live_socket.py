@@ -17,9 +17,10 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
+from websockets.exceptions import InvalidHandshake, InvalidState
 
 from cosygate import errors
+from cosygate.api.bare import MALFORMED
 
 EXTENSION = "cosygate.direct"  # under which the scope has the socket
 _WRITE_BUFFER = 64 * 1024  # bytes that wait in the process for one reader
@@ -42,6 +43,13 @@ class LiveSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_connect(self, event: Any) -> None:
+        """A handshake that is none is told no more than that: the library would say which header it misses, in words
+        of its own."""
+        try:
+            self.conn.process_request(event)
+        except InvalidHandshake:
+            self._refuse(MALFORMED)
+            return
         super().handle_connect(event)
         if not self.close_sent:
             extensions: Any = self.scope["extensions"]  # ASGI knows dictionaries there alone
@@ -146,8 +154,12 @@ class LiveSocket(WebSocketsSansIOProtocol):
         if self.handshake_initiated:
             super().handle_parser_exception()
             return
+        self._refuse(_NOT_UNDERSTOOD)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Instead of a handshake."""
         self.handshake_complete = self.close_sent = True
-        self.transport.write(_NOT_UNDERSTOOD)
+        self.transport.write(answer)
         self.transport.close()
 
     def keepalive_timeout(self) -> None:

@@ -8,6 +8,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from cosygate import errors
 from cosygate.api.limit_fields import RETRY_AFTER_S, fields, retry_after
@@ -23,6 +24,21 @@ def members(error: errors.CosyGateError, trace_id: str) -> dict[str, Any]:
         return error.extra
     wait_s = error.extra.get("retry_after", RETRY_AFTER_S)
     return error.extra | {"retry_after": retry_after(wait_s, trace_id)}
+
+
+class _Problem(Response):
+    """Counted as it goes out, once a request: another one may have gone in its place (api/strangers.py)."""
+
+    media_type = PROBLEM
+    code = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start" and scope.setdefault("problem", self) is self:
+                metrics.rejected.labels(self.code).inc()
+
+        await super().__call__(scope, receive, counted)
 
 
 def problem(error: errors.CosyGateError, trace_id: str) -> Response:
@@ -44,8 +60,9 @@ def problem(error: errors.CosyGateError, trace_id: str) -> Response:
             headers |= fields(body["policy"], body["limit"], body["window_s"], 0, after)
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    metrics.rejected.labels(error.code).inc()
-    return Response(orjson.dumps(body), error.status, headers, media_type=PROBLEM)
+    response = _Problem(orjson.dumps(body), error.status, headers)
+    response.code = error.code
+    return response
 
 
 class MethodNotAllowed(errors.Invalid):

@@ -10,13 +10,14 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from cosygate import errors
 from cosygate.api.article import EXAMPLE_TASK
 from cosygate.api.callers import identify
 from cosygate.api.described import problem_responses
+from cosygate.api.limit_fields import limit_fields
 from cosygate.flows.webhooks import Webhooks
 from cosygate.model.principal import Scope
 from cosygate.model.webhook import Delivery, DeliveryState
@@ -108,15 +109,18 @@ def router(webhooks: Webhooks, callers: Callers) -> APIRouter:
 
     @routes.post(
         "/v1/webhooks/deliveries/{delivery_id}/replay",
-        responses=problem_responses(401, 403, 404, 409, 503, 507),
+        responses=problem_responses(401, 403, 404, 409, 429, 503, 507),
         response_model_exclude_none=True,
         status_code=202,
     )
-    async def replay(request: Request, delivery_id: str) -> DeliveryView:
-        """Tries a delivery again, with the same id. A receiver that said 410 is enabled by it."""
+    async def replay(request: Request, response: Response, delivery_id: str) -> DeliveryView:
+        """Tries a delivery again, with the same id. A receiver that said 410 is enabled by it. It counts as a recording
+        towards the caller's rate."""
         caller = await identify(request, callers, Scope.AUDIO_WRITE)
         if not _DELIVERY_ID.fullmatch(delivery_id):
             raise errors.DeliveryNotFound()
-        return view(await webhooks.replay(caller, delivery_id))
+        delivery, standing = await webhooks.replay(caller, delivery_id)
+        response.headers.update(limit_fields(standing))
+        return view(delivery)
 
     return routes

@@ -4,22 +4,24 @@
                                      + queued here since          (every one)
                                      - claimed here since         (those that the table surely counted)
                                      + holds: recordings whose first chunk is on its way in
+                                     + coming: what has arrived of recordings that are not whole yet
 
-The table is read in the background while anybody asks, at most every 50 ms; nobody waits for it unless nothing was
-heard for a second (or for 0.1 s, by who would be refused). In doubt the view counts too much: two recordings never get
-the same last place in one process. What other processes take between two looks is not seen, so their admissions of
-50 ms may come on top of the bound.
+The table is read in the background while anybody asks, at most every 50 ms, and less often when it is so long that a
+look takes more than 2.5 ms: then 20 times as long lies between two, 0.5 s at most. Nobody waits for a look unless
+nothing was heard for a second (or for 0.1 s, by who would be refused). In doubt the view counts too much: two
+recordings never get the same last place in one process. What other processes take between two looks is not seen, nor
+what is coming to them: that may come on top of the bound, and so may what a recording grows by that is coming.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass
 
 from cosygate import errors
+from cosygate.flows.holds import Coming, Hold, Holds, Line, Sums
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import logger
 from cosygate.model.cost import LEAST_S
@@ -30,14 +32,13 @@ _EVERY_S = 0.05  # between looks at the table, while somebody asks
 _PAUSE, _PAUSE_S = 20.0, 0.5  # and so many times as long as the last look took, up to this: long queues cost no more
 _STALE_S = 1.0  # then it is waited for
 JUST_NOW_S = 0.1  # or already then, before anybody is refused
-_PATIENCE_S = 0.25  # but not longer
-_HOLD_S = 30.0  # a first chunk that takes longer holds no room: slow senders could keep all others out
-_HOLDS = 10_000
+_PATIENCE_S = 0.25  # but not longer, counted from when it began: a table that hangs holds up nobody who comes later
 _UNDECLARED = 256 * 1024  # bytes of a first chunk that does not say its size
 _FIRST_RATE = 32_000.0  # bytes of a second of audio, before any recording was seen
 _RATES = (1_000.0, 384_000.0)
 _LEARN = 0.05  # what one recording changes of that
 _HOLD_MOST_S = 300.0  # of audio, that one hold stands for
+_COMING_MOST = 0.125  # of the bound, that one recording stands for while it comes; or as much as a hold
 _DRAIN_S = 30.0  # over so much time the speed is measured with which the queue is worked off
 _SHORTEST_S, _LONGEST_S = 1.0, 300.0  # what Retry-After says
 
@@ -47,66 +48,6 @@ class QueueLimits:
     max_s: float  # seconds of audio that may wait
     tenant_share: float  # of it, of one tenant
     low_share: float  # of it, beyond which nothing of low priority is taken
-
-
-class Hold:
-    """Room in the queue for a recording that is on its way in."""
-
-    __slots__ = ("_book", "seconds", "tenant", "until")
-
-    def __init__(self, book: Holds, tenant: str, seconds: float, until: float) -> None:
-        self._book = book
-        self.tenant = tenant
-        self.seconds = seconds
-        self.until = until
-
-    def close(self) -> None:
-        """The recording is a job by now, or will not become one. May be called twice."""
-        self._book.drop(self)
-
-
-class Holds:
-    """Those that are open, oldest first; at most _HOLDS of them, each for at most _HOLD_S."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[int, Hold] = OrderedDict()
-        self.seconds = _Sums()
-
-    def take(self, tenant: str, seconds: float, now: float) -> Hold:
-        if len(self._open) >= _HOLDS:
-            self.drop(next(iter(self._open.values())))
-        hold = Hold(self, tenant, seconds, now + _HOLD_S)
-        self._open[id(hold)] = hold
-        self.seconds.add(tenant, seconds)
-        return hold
-
-    def drop(self, hold: Hold) -> None:
-        if self._open.get(id(hold)) is hold:
-            del self._open[id(hold)]
-            self.seconds.add(hold.tenant, -hold.seconds)
-
-    def expire(self, now: float) -> None:
-        while self._open and (oldest := next(iter(self._open.values()))).until <= now:
-            self.drop(oldest)
-
-
-class _Sums:
-    """Seconds of audio by tenant, and in all. Those at nothing are forgotten."""
-
-    def __init__(self, of: Mapping[str, float] | None = None) -> None:
-        self._of = dict(of or {})
-        self.total = sum(self._of.values())
-
-    def __getitem__(self, tenant: str) -> float:
-        return self._of.get(tenant, 0.0)
-
-    def add(self, tenant: str, seconds: float) -> None:
-        left = self[tenant] + seconds
-        if left > 1e-9:
-            self._of[tenant] = left
-        else:
-            self._of.pop(tenant, None)
-        self.total = self.total + seconds if self._of else 0.0
 
 
 class Drain:
@@ -130,7 +71,7 @@ class Drain:
         return self._rate * math.exp((self._at - now) / _DRAIN_S) if self._at is not None else 0.0
 
 
-class Admission:
+class Admission(Line):
     def __init__(
         self, depth: QueueDepth, clock: Clock, randomness: Randomness, limits: QueueLimits, *, processes: int = 1
     ) -> None:
@@ -140,12 +81,15 @@ class Admission:
         self._randomness = randomness
         self._limits = limits
         self._drain = Drain(clock, processes)
-        self._waiting = _Sums()  # as far as this process sees, without holds
+        self._waiting = Sums()  # as far as this process sees, without holds
         self._holds = Holds()
+        self._coming = Coming()
+        self._coming_most_s = max(_HOLD_MOST_S, _COMING_MOST * limits.max_s)
         self._since: defaultdict[str, float] = defaultdict(float)  # queued here since the look that is under way began
         self._look: asyncio.Task[None] | None = None
         self._looked_at = -math.inf  # when the last look ended, whatever came of it
         self._next_at = -math.inf
+        self._wait_until = -math.inf  # for the look that is under way
         self._looks = 0
         self._blind = False
         self._rate = _FIRST_RATE
@@ -157,31 +101,36 @@ class Admission:
         now = self._clock.monotonic()
         if self._look is None and now >= self._next_at:
             self._look = asyncio.create_task(self._read())
-        if self._look is not None and now - self._looked_at > stale_s:
-            await asyncio.wait({self._look}, timeout=_PATIENCE_S)
+            self._wait_until = now + _PATIENCE_S
+        if self._look is not None and now - self._looked_at > stale_s and now < self._wait_until:
+            await asyncio.wait({self._look}, timeout=self._wait_until - now)
 
     def refusal(self, tenant: str, *, low: bool) -> errors.Unavailable | None:
         """What a new recording would be refused with now. `low`: its priority, as far as known. Between this and
         `hold` nothing may be awaited: the last place would be given twice."""
-        self._holds.expire(self._clock.monotonic())
-        most, total = self._limits.max_s, self._waiting.total + self._holds.seconds.total
+        now, parts = self._clock.monotonic(), (self._waiting, self._holds.seconds, self._coming.seconds)
+        self._holds.expire(now)
+        self._coming.expire(now)
+        most, total = self._limits.max_s, sum(part.total for part in parts)
         if total >= most:
             return errors.QueueFull(retry_after=self._retry_after(total, most))
         bound = most * self._limits.low_share
         if low and total >= bound:
             detail = "too much audio waits for recordings of low priority to be taken"
             return errors.QueueFull(detail, retry_after=self._retry_after(total, bound))
-        mine, share = self._waiting[tenant] + self._holds.seconds[tenant], most * self._limits.tenant_share
+        mine, share = sum(part[tenant] for part in parts), most * self._limits.tenant_share
         if mine >= share:
             return errors.TenantQueueFull(retry_after=self._retry_after(mine, share, mine / total))
         return None
 
     def hold(self, tenant: str, size: int | None) -> Hold:
         """Room for one whose first chunk has `size` bytes (None: not declared)."""
-        seconds = max(LEAST_S, (_UNDECLARED if size is None else size) / self._rate)
-        # A guess from others' recordings: however wrong it is, a few of them must not fill an empty queue.
-        seconds = min(seconds, _HOLD_MOST_S)
+        seconds = self._guess_s(_UNDECLARED if size is None else size, _HOLD_MOST_S)
         return self._holds.take(tenant, seconds, self._clock.monotonic())
+
+    def _guess_s(self, size: int, most_s: float) -> float:
+        """From others' recordings: however wrong it is, a few of them must not fill an empty queue."""
+        return min(max(LEAST_S, size / self._rate), most_s)
 
     def _retry_after(self, waiting_s: float, bound_s: float, part: float = 1.0) -> int:
         """Seconds until a fiftieth of the bound is likely to be free, and up to as many again: not all at once."""
@@ -192,8 +141,14 @@ class Admission:
 
     # --- what happens to the queue here -------------------------------------------------------------------------
 
-    def queued(self, tenant: str, size: int, seconds: float) -> None:
-        """A recording of `size` bytes has become a job."""
+    def arrived(self, upload_id: str, tenant: str, size: int) -> None:
+        self._coming.arrived(upload_id, tenant, self._guess_s(size, self._coming_most_s), self._clock.monotonic())
+
+    def gone(self, upload_id: str) -> None:
+        self._coming.drop(upload_id)
+
+    def queued(self, upload_id: str, tenant: str, size: int, seconds: float) -> None:
+        self._coming.drop(upload_id)
         self._waiting.add(tenant, seconds)
         if self._look is not None:
             self._since[tenant] += seconds
@@ -222,7 +177,7 @@ class Admission:
             _log.exception("queue.depth_crashed")
         else:
             self._see(True)
-            self._waiting = _Sums({tenant: waiting.seconds for tenant, waiting in depth.tenants.items()})
+            self._waiting = Sums({tenant: waiting.seconds for tenant, waiting in depth.tenants.items()})
             for tenant, seconds in self._since.items():
                 self._waiting.add(tenant, seconds)
             self._looks += 1

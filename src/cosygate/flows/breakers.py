@@ -74,7 +74,8 @@ class Breakers:
         return least if self._untold else 0.0
 
     async def probe(self, engine: int) -> str:
-        """The name of a probe that is now this process's to make; empty when there is none to be had."""
+        """The name of a probe that is now this process's to make; empty when there is none to be had: also while
+        another process is stopped in the middle of a change, since two could not know of each other's."""
         who = self._randomness.token(8).hex()
         now = self._clock.monotonic()
         try:
@@ -85,6 +86,16 @@ class Breakers:
             return ""
         _log.info("breaker.probing", engine=engine)
         return who
+
+    def heard(self, engine: int, who: str) -> None:
+        """An engine told something in a probe; for every such event. The others learn of it every few seconds."""
+        now, known = self._clock.monotonic(), self.of(engine)
+        if known.heard(now, who) is not known:
+            self._tell(engine, now, lambda breaker: breaker.heard(now, who))
+
+    def now(self) -> float:
+        """On the breakers' clock."""
+        return self._clock.monotonic()
 
     def released(self, engine: int, who: str) -> None:
         """A probe that told nothing."""

@@ -1,5 +1,10 @@
 """Which engine takes a recording: one that is up, has the model and language, whose breaker lets it, and that is least
-busy. One whose breaker has been open for long enough is given one call, which finds out: its probe."""
+busy. One whose breaker has been open for long enough is given one call, which finds out: its probe.
+
+Least busy: by the calls that this process has there now, and those of others as the engine last told. That is some
+seconds old, and every gateway has heard the same: so each begins with another engine where several are as busy, and one
+that had no room is tried last for a moment.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cosygate import errors
 from cosygate.flows.breakers import Breakers
@@ -20,7 +25,17 @@ from cosygate.ports.engine import Engine, EngineInfo, ModelInfo
 
 _log = logger()
 _FRESH_S = 5.0  # how long a description is believed
+_FULL_S = 2.0  # how long one that had no room is tried last
 _MOMENT_S = 0.25  # how long one that was up may take to describe itself before the others are used without it
+
+
+@dataclass
+class _Kind:
+    """Calls of one kind, about recordings or live: neither takes places of the other."""
+
+    ours: int = 0  # now
+    others: int = 0  # as the engine last told
+    full_until: float = float("-inf")  # monotonic
 
 
 @dataclass
@@ -32,22 +47,29 @@ class _Desk:
     info: EngineInfo | None = None  # as last heard
     heard_at: float = float("-inf")  # monotonic
     up: bool = False
-    calls: int = 0  # ours, now, but for live ones: they take no slots
-    live_calls: int = 0
+    calls: _Kind = field(default_factory=_Kind)
+    live_calls: _Kind = field(default_factory=_Kind)
     asking: asyncio.Task[None] | None = None
 
     def fresh(self, now: float) -> bool:
         return self.up and now - self.heard_at <= _FRESH_S
 
-    def load(self, live: bool) -> float:
-        places = (self.info.live_slots if live else self.info.slots) if self.info else 1
-        return (self.live_calls if live else self.calls) / max(1, places)
+    def kind(self, live: bool) -> _Kind:
+        return self.live_calls if live else self.calls
 
-    def begin(self, live: bool, count: int) -> None:
-        if live:
-            self.live_calls += count
-        else:
-            self.calls += count
+    def load(self, live: bool) -> float:
+        """Calls, ours and others', by its places."""
+        places = (self.info.live_slots if live else self.info.slots) if self.info else 1
+        kind = self.kind(live)
+        return (kind.ours + kind.others) / max(1, places)
+
+    async def ask(self) -> None:
+        """Raises EngineUnavailable."""
+        before = self.calls.ours, self.live_calls.ours
+        self.info = info = await self.engine.describe()
+        for kind, busy, ours in zip((self.calls, self.live_calls), (info.busy, info.live_busy), before, strict=True):
+            # One of ours that began or ended while we asked may have been counted, or not: it is no stranger's.
+            kind.others = max(0, busy - max(ours, kind.ours))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +89,11 @@ class EngineStatus:
 
 
 class EngineRoom:
-    """All engines this process may call. Knows only its own calls; an engine's own line orders everybody's."""
+    """All engines this process may call. An engine's own line orders everybody's calls."""
 
-    def __init__(self, engines: Sequence[Engine], clock: Clock, breakers: Breakers) -> None:
+    def __init__(self, engines: Sequence[Engine], clock: Clock, breakers: Breakers, *, first: int = 0) -> None:
+        """`first`: the number of the engine that this process begins with where several are as busy."""
+        self._first = first
         self._desks = [_Desk(engine, number) for number, engine in enumerate(engines)]
         self._clock = clock
         self._breakers = breakers
@@ -93,7 +117,7 @@ class EngineRoom:
 
     async def _ask(self, desk: _Desk) -> None:
         try:
-            desk.info = await desk.engine.describe()
+            await desk.ask()
             desk.up, desk.heard_at = True, self._clock.monotonic()
         except errors.EngineUnavailable as error:
             if desk.up:
@@ -146,15 +170,17 @@ class EngineRoom:
             raise errors.EngineUnavailable()
         desk, probe = await self._choose(fitting, live, suspect)
         lent = Lent(desk.engine, desk.number, self._breakers, probe=probe, heard_at=desk.heard_at)
-        desk.begin(live, 1)
+        desk.kind(live).ours += 1
         try:
             yield lent
-        except (errors.EngineUnavailable, errors.EngineFailed):
+        except (errors.EngineUnavailable, errors.EngineFailed) as error:
+            if isinstance(error, errors.EngineBusy):
+                desk.kind(live).full_until = self._clock.monotonic() + _FULL_S
             desk.heard_at = float("-inf")  # ask before believing it again
             raise
         finally:
             lent.give_back()
-            desk.begin(live, -1)
+            desk.kind(live).ours -= 1
 
     async def _choose(self, fitting: list[_Desk], live: bool, suspect: bool) -> tuple[_Desk, str]:
         """With the probe that its call is to be, if it is one. Raises BreakerOpen."""
@@ -171,7 +197,13 @@ class EngineRoom:
             # One that is away may be back any moment, and then nobody needs to wait for a probe.
             wait_s = 0.0 if len(fitting) < len(self._desks) else min(b.wait_s(now) for b in breakers.values())
             raise errors.BreakerOpen(retry_after=max(1, math.ceil(wait_s)))
-        return min(healthy, key=lambda d: d.load(live)), ""
+        return min(healthy, key=lambda d: self._order(d, live, now)), ""
+
+    def _order(self, desk: _Desk, live: bool, now: float) -> tuple[bool, float, int, int]:
+        """The engine that has the least of this is called. Of two that are as busy, where fewer calls are ours: the
+        others may not have heard of them."""
+        kind = desk.kind(live)
+        return now < kind.full_until, desk.load(live), kind.ours, (desk.number - self._first) % len(self._desks)
 
 
 def _status(desk: _Desk, breaker: Breaker, now: float) -> EngineStatus:

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from cosygate import errors
-from cosygate.flows.admission import JUST_NOW_S, Admission, Hold
+from cosygate.flows.admission import JUST_NOW_S, Admission
+from cosygate.flows.holds import Hold
 from cosygate.flows.limiting import LIVE, RECORDINGS, Limiting
 from cosygate.model.principal import Principal
 from cosygate.model.standing import Standing
@@ -37,31 +38,39 @@ class Entry:
     def __init__(
         self,
         hold: Hold | None,
-        begin: Callable[[bool], Awaitable[Standing | None]],
-        undo: Callable[[], Awaitable[None]],
+        enter: Callable[[bool], Awaitable[Hold]],
+        count: Callable[[], Awaitable[Standing | None]],
+        undo: Callable[[Standing], Awaitable[None]],
         low: bool,
     ) -> None:
-        """`low`: what has been asked about."""
+        """`low`: what has been asked about. `enter`: asks, and holds a place, or raises what refuses it."""
         self._asked_low = self.low = low  # the latter may become True, once the body tells
         self._hold = hold
-        self._begin = begin
+        self._enter = enter
+        self._count = count
         self._undo = undo
+        self._closed = False
         self.standing: Standing | None = None  # the caller's, once counted
 
     async def begun(self) -> None:
         """Counts it. Raises what refuses it: for one that was let pass as a chunk of another recording, or turned out
         to be of low priority, all of it."""
-        if self.low and not self._asked_low:
-            self.close()  # it must not stand in its own way
+        if self.low and not self._asked_low and self._hold is not None:
+            self._hold.close()  # it must not stand in its own way
             self._hold = None
-        self.standing = await self._begin(self._hold is None)
+        if self._hold is None:
+            self._hold = await self._enter(self.low)
+            if self._closed:  # whoever sent the chunk has left meanwhile
+                self._hold.close()
+        self.standing = await self._count()
 
     async def undone(self) -> None:
-        if self.standing is not None:
-            self.standing = None
-            await self._undo()
+        standing, self.standing = self.standing, None
+        if standing is not None:
+            await self._undo(standing)
 
     def close(self) -> None:
+        self._closed = True
         if self._hold is not None:
             self._hold.close()
 
@@ -89,23 +98,23 @@ class Gate:
         bytes; `low`: of low priority, as far as known. Raises Draining, BreakerOpen, QueueFull, Refused, QuotaExceeded,
         LimitsUnavailable."""
 
-        async def begin(unseen: bool) -> Standing | None:
-            if unseen and (refusal := await self._refusal(caller, entry.low)) is not None:
+        async def enter(low: bool) -> Hold:
+            if (refusal := await self._refusal(caller, low)) is not None:
                 raise refusal
+            return self._admission.hold(caller.tenant, size)  # at once: others ask for the same place
+
+        async def count() -> Standing | None:
             return await self._limiting.count(caller, RECORDINGS)
 
-        async def undo() -> None:
-            await self._limiting.uncount(caller, RECORDINGS)
+        async def undo(counted: Standing) -> None:
+            await self._limiting.uncount(caller, counted)
 
-        entry = Entry(None, begin, undo, low)
         if session_id is not None and self._begun.remembers(caller, session_id):
-            return entry
-        refusal = await self._refusal(caller, low)
-        if refusal is None:
-            entry = Entry(self._admission.hold(caller.tenant, size), begin, undo, low)
-            return entry
+            return Entry(None, enter, count, undo, low)
+        if (refusal := await self._refusal(caller, low)) is None:
+            return Entry(self._admission.hold(caller.tenant, size), enter, count, undo, low)
         if await self._begun.knows(caller, session_id):
-            return entry
+            return Entry(None, enter, count, undo, low)
         raise refusal
 
     async def live(self, caller: Principal) -> Standing | None:
@@ -116,9 +125,9 @@ class Gate:
             raise refusal
         return await self._limiting.count(caller, LIVE)
 
-    async def undo_live(self, caller: Principal) -> None:
-        """The session that `live` counted did not begin after all, and not by its client's doing."""
-        await self._limiting.uncount(caller, LIVE)
+    async def undo_live(self, caller: Principal, counted: Standing | None) -> None:
+        """The session for which `live` returned that did not begin after all, and not by its client's doing."""
+        await self._limiting.uncount(caller, counted)
 
     def live_of_tenant(self, tenant: str) -> int:
         """How many live sessions a tenant may have open at once; 0: no quota."""

@@ -1,5 +1,6 @@
 """What nobody asks for and everybody relies on: hints from the outbox, claims that stand still, uploads and tasks that
-are too old, folders without a row. Each round is bounded and safe to run in several processes at once."""
+are too old, receivers of webhooks that went long ago, folders without a row. Each round is bounded and safe to run in
+several processes at once."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ from cosygate.model.upload import Upload, UploadState
 from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, UploadRecords
+from cosygate.ports.webhooks import GoneReceivers
 
 _log = logger()
 _BATCH = 200
 _BATCHES = 50  # of what is due, in one round: with a round a minute, 160 tasks a second
+_GONE_S = 30 * 86_400.0  # then a receiver that said 410 is forgotten: whoever has one for each task fills no disk
 _ORPHAN_S = 3600.0  # a folder without a row this long after its last change is nobody's
 
 
@@ -82,6 +85,7 @@ class Housekeeping:
     parts: PartStore
     results: ResultStore
     survey: StoreSurvey
+    receivers: GoneReceivers
     ingest: Ingest
     clock: Clock
     retention_s: float
@@ -90,6 +94,7 @@ class Housekeeping:
         """One bounded round of everything. Raises DatabaseBusy, StorageFull."""
         await self.expire_uploads()
         await self.erase_old_tasks()
+        await self.forget_gone_receivers()
 
     async def expire_uploads(self) -> None:
         """Uploads that nobody finished in time. One whose parts are all there lacks only its job: it gets it."""
@@ -139,6 +144,12 @@ class Housekeeping:
                 await self.jobs.delete(job.id)
                 _log.info("task.retired", task_id=job.id)
             if len(due) < _BATCH:
+                return
+
+    async def forget_gone_receivers(self) -> None:
+        """So many in one round, and the next goes on there."""
+        for _ in range(_BATCHES):
+            if not await self.receivers.forget_gone(self.clock.now() - _GONE_S, _BATCH):
                 return
 
     async def sweep_orphans(self) -> None:

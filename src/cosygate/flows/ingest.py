@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cosygate import errors
+from cosygate.flows.holds import Line
 from cosygate.flows.webhooks import Callbacks
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock, Randomness, time_ordered_id
@@ -27,9 +28,9 @@ from cosygate.ports.engine import ModelInfo
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import UploadRecords
 
-Queued = Callable[[str, int, float], None]  # tenant, bytes, seconds of audio
 _REMEMBERED = 8192  # uploads per process
 _PRIORITY = {Priority.NORMAL: 0, Priority.LOW: 10}
+_UNCOUNTED = Line()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,6 @@ class Beginning(Protocol):
         """It did not: somebody else had begun it, or it could not be written."""
 
 
-def _unheard(tenant: str, size: int, seconds: float) -> None:
-    """Nobody counts."""
-
-
 class Ingest:
     def __init__(
         self,
@@ -82,10 +79,10 @@ class Ingest:
         models: Callable[[], Sequence[ModelInfo]],
         compressed_media: bool,
         callbacks: Callbacks,
-        queued: Queued = _unheard,
+        line: Line = _UNCOUNTED,
     ) -> None:
         """`models`: what the engines can, as last heard (empty when none was heard yet). `compressed_media`: False
-        where no sandbox can hold the decoder. `queued` hears of each new job."""
+        where no sandbox can hold the decoder. `line` hears of what comes and of each new job."""
         self._uploads = uploads
         self._parts = parts
         self._queue = queue
@@ -95,7 +92,7 @@ class Ingest:
         self._models = models
         self._compressed_media = compressed_media
         self._callbacks = callbacks
-        self._queued = queued
+        self._line = line
         self._open: OrderedDict[tuple[str, str], Upload] = OrderedDict()
         self._binding: dict[tuple[str, str], asyncio.Task[Upload]] = {}
 
@@ -118,6 +115,7 @@ class Ingest:
             # Parts that came at the same moment have passed the bound together: it can never complete.
             raise errors.RecordingTooLarge(limit=self.limits.recording_bytes)
         if not listing.complete:
+            self._line.arrived(upload.id, caller.tenant, listing.total_bytes)
             return Stored(None, *listing.missing())
         try:
             return Stored(await self.complete(upload, listing, trace_id), [], 0)
@@ -153,6 +151,7 @@ class Ingest:
         """Forgets an upload that was aborted, expired or deleted while a chunk of it was on its way. The chunk may have
         revived its place after that was erased; nothing may be acknowledged in there."""
         self._open.pop((upload.owner, upload.session_id), None)
+        self._line.gone(upload.id)
         await self._parts.erase(upload.id)
 
     async def _bind(self, owner: str, session_id: str, beginning: Beginning | None) -> Upload:
@@ -171,8 +170,11 @@ class Ingest:
             binding.exception()  # looked at, even when everybody has left
 
     async def _begin(self, owner: str, session_id: str, beginning: Beginning | None) -> Upload:
-        """Counted first: once the row is there, other gateways acknowledge chunks of it, and it cannot be refused."""
+        """Counted first: once the row is there, other gateways acknowledge chunks of it, and it cannot be refused. Only
+        when no row is there: what another gateway began takes no place in the count, not even for a moment."""
         if beginning is not None:
+            if (there := await self._uploads.find(owner, session_id)) is not None:
+                return there
             try:
                 await beginning.begun()
             except errors.CosyGateError:
@@ -233,7 +235,8 @@ class Ingest:
         )
         job = await self._uploads.complete(new)
         if job.id == new.id:
-            self._queued(tenant_of(new.owner), new.size, new.cost_s)
+            self._line.queued(upload.id, tenant_of(new.owner), new.size, new.cost_s)
+        self._line.gone(upload.id)  # by another chunk's hand
         self._open.pop((upload.owner, upload.session_id), None)
         tracing.current().set({"cosygate.task_id": job.id})
         await self._queue.hint(job.id)
@@ -280,4 +283,5 @@ class Ingest:
         if not await self._uploads.close(upload.id, UploadState.ABORTED):
             raise errors.UploadClosed("the recording is complete: delete its task")
         self._open.pop((caller.owner, session_id), None)
+        self._line.gone(upload.id)
         await self._parts.erase(upload.id)

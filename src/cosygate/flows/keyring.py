@@ -62,8 +62,8 @@ class Keyring:
         """`expires_at`: of the token, if it is known. Raises StorageFull when too many are revoked."""
         now = self._clock.now()
         longest = now + LONGEST_S
-        until = longest if expires_at is None else min(longest, expires_at + 86_400)
-        await self._revocations.token(token_credential(jti), until, now)
+        expires_at = longest if expires_at is None else min(longest, expires_at)
+        await self._revocations.token(token_credential(jti), expires_at, now)
 
     async def revoke_owner(self, subject: str, tenant: str) -> int:
         """Everything that they hold now; what is issued from now on is good. Returns how many API keys were among it.

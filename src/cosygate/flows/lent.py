@@ -16,6 +16,7 @@ from contextlib import aclosing
 from cosygate import errors
 from cosygate.flows.breakers import Breakers
 from cosygate.ports.engine import (
+    Accepted,
     Decided,
     Done,
     Engine,
@@ -37,7 +38,7 @@ class Lent:
     """Implements ports.engine.Engine."""
 
     def __init__(self, engine: Engine, number: int, breakers: Breakers, *, probe: str, heard_at: float) -> None:
-        """`probe`: the probe that its first call is; `heard_at`: when the engine was last heard of."""
+        """`probe`: the probe that its first call is; `heard_at`: when the engine was last heard of, before that."""
         self._engine = engine
         self._number = number
         self._breakers = breakers
@@ -57,6 +58,7 @@ class Lent:
             events = self._engine.recognise(config, audio, idle_timeout_s=idle_timeout_s)
             async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
                 async for event in events:
+                    self._heard(event)
                     if not told and isinstance(event, (Done, SegmentFound) if self._probe else Done):
                         told = self._works()
                     yield event
@@ -73,6 +75,7 @@ class Lent:
             events = self._engine.listen(config, audio, idle_timeout_s=idle_timeout_s)
             async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
                 async for event in events:
+                    self._heard(event)
                     if not told and isinstance(event, _DECISIONS):
                         told = self._works()
                     yield event
@@ -84,6 +87,13 @@ class Lent:
         """A probe that has told nothing is somebody else's to make."""
         if self._probe:
             self._breakers.released(self._number, self._probe)
+
+    def _heard(self, event: EngineEvent | ListenEvent) -> None:
+        if isinstance(event, Accepted):
+            # By the process that has the call: if an earlier one's death was counted before, this one's is another.
+            self._heard_at = self._breakers.now()
+        if self._probe:
+            self._breakers.heard(self._number, self._probe)
 
     def _works(self) -> bool:
         self._breakers.succeeded(self._number, self._probe)

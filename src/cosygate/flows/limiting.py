@@ -58,13 +58,15 @@ class Limiting:
         Refused, LimitsUnavailable."""
         return await self._count(what, caller.owner)
 
-    async def uncount(self, caller: Principal, what: str) -> None:
-        """One that was counted did not begin."""
-        if rates := self._rates.get(what):
-            try:
-                await self._counters.give_back(what, caller.owner, rates)
-            except CountersDown as down:
-                self._tell(down)
+    async def uncount(self, caller: Principal, counted: Standing | None) -> None:
+        """What was counted then did not begin. It is given back from its own place: others of the same caller count at
+        the same time (model/window.py). None: nothing was counted."""
+        if counted is None or not (rates := self._rates.get(counted.name)):
+            return
+        try:
+            await self._counters.give_back(counted.name, caller.owner, rates, counted.at)
+        except CountersDown as down:
+            self._tell(down)
 
     async def stranger(self, address: str) -> errors.Refused | None:
         """A request from `address` had no valid token: what it is refused with, when there were too many. Never raises:

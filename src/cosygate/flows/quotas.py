@@ -19,6 +19,7 @@ _log = logger()
 _OLDEST_S = 1.0
 _AGAIN_S = 0.5  # older, it is read again while it is still good
 _WAIT_S = 0.25  # of a request, for what is not known yet
+_DOWN_S = 1.0  # after that, or a failure, nobody waits or tries for so long
 _TENANTS = 10_000
 
 
@@ -44,6 +45,7 @@ class QuotaWatch:
         self._own: dict[str, Quota] = {}
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._reading: dict[str, asyncio.Task[None]] = {}
+        self._down_until = -math.inf  # unless the database answers after all
 
     async def look(self) -> None:
         """Reads the tenants' own quotas anew: once a second. What cannot be read stays as it was."""
@@ -86,17 +88,23 @@ class QuotaWatch:
         age = self._clock.monotonic() - known.at if known else math.inf
         if known and known.day != day.begins:
             known, age = None, math.inf  # of another day, perhaps of another month
-        if known is None or age >= _AGAIN_S:
-            reading = self._reading.get(tenant)
-            if reading is None:
-                reading = self._reading[tenant] = asyncio.create_task(self._read(tenant))
-            if known is None or age > _OLDEST_S:
-                await asyncio.wait([reading], timeout=_WAIT_S)
-                fresh = self._known.get(tenant)
-                if fresh is not None and fresh.day == day.begins and fresh is not known:
-                    return fresh
-                if known is None or not self._over(known, quota):  # use never shrinks within its day
-                    raise QuotasUnknown
+        if known is not None and age < _AGAIN_S:
+            return known
+        reading = self._reading.get(tenant)
+        down = self._clock.monotonic() < self._down_until
+        if reading is None and not down:
+            reading = self._reading[tenant] = asyncio.create_task(self._read(tenant))
+        if known is not None and age <= _OLDEST_S:
+            return known
+        if reading is not None and not down:
+            await asyncio.wait([reading], timeout=_WAIT_S)
+            fresh = self._known.get(tenant)
+            if fresh is not None and fresh.day == day.begins and fresh is not known:
+                return fresh
+            if not reading.done():
+                self._down_until = self._clock.monotonic() + _DOWN_S
+        if known is None or not self._over(known, quota):  # use never shrinks within its day
+            raise QuotasUnknown
         return known
 
     @staticmethod
@@ -113,8 +121,9 @@ class QuotaWatch:
             self._known.move_to_end(tenant)
             if len(self._known) > _TENANTS:
                 self._known.popitem(last=False)
+            self._down_until = -math.inf
         except errors.Unavailable:
-            pass  # told by whoever needs it
+            self._down_until = self._clock.monotonic() + _DOWN_S  # told by whoever needs it
         except Exception:
             _log.exception("quotas.crashed")
         finally:

@@ -31,9 +31,10 @@ class Attempt:
 
 
 class Retrying:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, gateways: int = 1) -> None:
+        """`gateways`: how many processes, this one among them, share the reserve."""
         self._clock = clock
-        self._budget = RetryBudget(clock.monotonic())
+        self._budget = RetryBudget(clock.monotonic(), sharers=gateways)
         self._unreached: OrderedDict[str, None] = OrderedDict()
         for outcome in ("made", "put_off"):
             metrics.retries.labels(outcome)  # what is not there yet has no rate

@@ -48,7 +48,9 @@ class Transcribe:
         audio_limits: AudioLimits,
         renew_s: float,
         engine_idle_s: float,
+        gateways: int = 1,
     ) -> None:
+        """`gateways`: how many processes share the machine's reserve of repeated calls."""
         self._leases = leases
         self._events = events
         self._parts = parts
@@ -63,7 +65,7 @@ class Transcribe:
         self._engine_idle_s = engine_idle_s
         self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
         self._handed_back: OrderedDict[str, int] = OrderedDict()
-        self._retrying = Retrying(clock)
+        self._retrying = Retrying(clock, gateways)
 
     async def claim(self, claimant: str) -> Claim | None:
         """The next job, if there is one for the taking. Raises DatabaseBusy."""

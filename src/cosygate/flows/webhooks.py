@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cosygate import errors
+from cosygate.flows.limiting import RECORDINGS, Limiting
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import bound, logger
@@ -23,6 +24,7 @@ from cosygate.model.addresses import Reach, literal
 from cosygate.model.job import Job
 from cosygate.model.overview import DeadLetter
 from cosygate.model.principal import Principal
+from cosygate.model.standing import Standing
 from cosygate.model.webhook import (
     OVERLAP_S,
     Answer,
@@ -217,7 +219,16 @@ class Sender:
 class Webhooks:
     """Deliveries and receivers, for owners and for the operator."""
 
-    def __init__(self, deliveries: Deliveries, receivers: Receivers, clock: Clock, randomness: Randomness) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        clock: Clock,
+        randomness: Randomness,
+        limiting: Limiting | None,
+    ) -> None:
+        """`limiting`: of replays that callers ask for; None: nobody but the operator asks here."""
+        self._limiting = limiting
         self._deliveries = deliveries
         self._receivers = receivers
         self._clock = clock
@@ -228,11 +239,19 @@ class Webhooks:
     ) -> list[Delivery]:
         return await self._deliveries.page(caller.owner, state, before, limit)
 
-    async def replay(self, caller: Principal | None, delivery_id: str) -> Delivery:
-        """Tried again soon, with the same id, by the whole schedule. None: the operator asks. Raises DeliveryNotFound,
-        also for somebody else's; DeliveryPending."""
-        owner = None if caller is None else caller.owner
-        return await self._deliveries.replay(owner, delivery_id, self._clock.now())
+    async def replay(self, caller: Principal | None, delivery_id: str) -> tuple[Delivery, Standing | None]:
+        """Tried again soon, with the same id, by the whole schedule. A caller's counts as a recording does, or they
+        could have us send for ever: where they stand then. None: the operator asks. Raises DeliveryNotFound, also for
+        somebody else's; DeliveryPending, Refused, LimitsUnavailable."""
+        owner, now = None if caller is None else caller.owner, self._clock.now()
+        if caller is None or self._limiting is None:
+            return await self._deliveries.replay(owner, delivery_id, now), None
+        standing = await self._limiting.count(caller, RECORDINGS)
+        try:
+            return await self._deliveries.replay(owner, delivery_id, now), standing
+        except errors.CosyGateError:
+            await self._limiting.uncount(caller, standing)
+            raise
 
     async def dead(self, tenant: str | None = None, limit: int = _LISTED) -> list[DeadLetter]:
         """The newest first; None: of all tenants."""

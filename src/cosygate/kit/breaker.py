@@ -22,7 +22,8 @@ WINDOW_S = 30.0
 CALLS_MIN = 20  # in the window
 FAILED_SHARE = 20  # one in so many may fail
 IN_A_ROW = 5
-PROBE_S = 60.0  # after so long without an outcome a probe is forgotten: its process may have died
+PROBE_S = 60.0  # after so long without a word from its engine a probe is forgotten: its process may have died
+_RENEW_S = 2.0  # a probe is renewed no sooner after it was: others have to be told each time
 JITTER = 0.1  # of the time that it stays open
 _A_SECOND = 4  # quarters
 _SLICE = 10 * _A_SECOND
@@ -72,12 +73,21 @@ class Breaker:
             return self
         return replace(self, probe=who, probe_until=now + PROBE_S)
 
+    def heard(self, now: float, who: str) -> Breaker:
+        """The engine told something in the probe of `who`, if it still is: it is not forgotten for as long again. A
+        slow engine may take minutes to its first words. Often the same, so that not every event needs to be told."""
+        mine = self.open_until is not None and bool(who) and self.probe == who
+        if not mine or now + PROBE_S < self.probe_until + _RENEW_S:
+            return self
+        return replace(self, probe_until=now + PROBE_S)
+
     def released(self, who: str) -> Breaker:
         """The probe of `who` ended without telling anything: another may begin."""
         return replace(self, probe="") if who and self.probe == who else self
 
     def succeeded(self, now: float, who: str = "", *, open_s: float) -> Breaker:
-        """`who`: the call's own probe, if it is one. `open_s`: how long it stays open if this opens it."""
+        """`who`: the call's own probe, if it is one; one that was forgotten counts until another takes its place.
+        `open_s`: how long it stays open if this opens it."""
         if self.open_until is not None:  # a call from before tells nothing new
             return Breaker(gone_at=self.gone_at) if who and self.probe == who else self
         return replace(self._counted(now, failed=False), streak=0)._judged(now, open_s)

@@ -1,6 +1,7 @@
 """How many calls may be repeats of calls that failed: one for every ten first ones, and one a second beside them, so
-that a quiet server can repeat at all. Without a bound, what fails is called again and again just when it is in trouble
-(Google's SRE book, chapter 22, "Retries"; Finagle's RetryBudget)."""
+that a quiet server can repeat at all: that second is the whole server's, and each of its processes has its share of it.
+Without a bound, what fails is called again and again just when it is in trouble (Google's SRE book, chapter 22,
+"Retries"; Finagle's RetryBudget)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from enum import Enum
 
 EARNED = 0.1  # by a first call
 EARNED_MAX = 50.0  # what calls of long ago allow is bounded
-RESERVE = 10.0  # repeats at once in a quiet moment; it fills again by one a second
+RESERVE = 10.0  # repeats at once in a quiet moment, by all processes; it fills again by one a second
 RESERVE_PER_S = 1.0
 
 
@@ -20,9 +21,12 @@ class Purse(Enum):
 class RetryBudget:
     """For one event loop. `now` is monotonic."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, sharers: int = 1) -> None:
+        """`sharers`: how many processes share the reserve. Each may hold one repeat at least, or had none ever."""
         self._earned = 0.0
-        self._reserve = RESERVE
+        self._holds = max(1.0, RESERVE / sharers)
+        self._per_s = RESERVE_PER_S / sharers
+        self._reserve = self._holds
         self._filled_at = now
 
     def called(self) -> None:
@@ -31,7 +35,7 @@ class RetryBudget:
 
     def take(self, now: float) -> Purse | None:
         """From where one more repeat may be made, and is counted; None: it may not be."""
-        self._reserve = min(RESERVE, self._reserve + RESERVE_PER_S * max(0.0, now - self._filled_at))
+        self._reserve = min(self._holds, self._reserve + self._per_s * max(0.0, now - self._filled_at))
         self._filled_at = max(self._filled_at, now)
         if self._earned >= 1:
             self._earned -= 1
@@ -47,4 +51,4 @@ class RetryBudget:
         if purse is Purse.EARNED:
             self._earned = min(EARNED_MAX, self._earned + 1)
         else:
-            self._reserve = min(RESERVE, self._reserve + 1)
+            self._reserve = min(self._holds, self._reserve + 1)

@@ -12,13 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # environment variables
-SLOT = "PROMETHEUS_MULTIPROC_SLOT"
-
-
-def variables(folder: Path, slot: str) -> dict[str, str]:
-    """The environment in which a process keeps its metrics in this slot. `slot`: letters and digits. At most one
-    process may have a slot at a time."""
-    return {FOLDER: str(folder), SLOT: slot}
+SLOT = "PROMETHEUS_MULTIPROC_SLOT"  # letters and digits; at most one process may have a slot at a time
 
 
 def forget(folder: Path, slot: str) -> None:

@@ -14,3 +14,4 @@ class Standing:
     window_s: int  # seconds
     remaining: int
     reset_s: float  # seconds until there is room for more than `remaining`
+    at: float  # when this was so, by the counters' own clock: what was counted then is given back by it

@@ -8,7 +8,8 @@ long recordings are. Nobody is ever in credit, so nobody saves up. A debt stays 
 has nothing waiting just now: who sends one job at a time gets no more than who sends a crowd.
 
 Of two tenants that keep something waiting, since both owed nothing, neither gets more than the cost of its longest
-recording ahead of the other.
+recording ahead of the other. A job that comes back unserved is taken off its tenant's debt again, as far as that is not
+paid yet; and once a recording was decoded, what it really cost is owed, instead of what was thought.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cosygate.model.cost import LEAST_S
+
 _LEAST_S = 0.001  # nothing is for nothing: a tenant whose jobs cost nothing would be served for ever
+_NEAR = 0.01  # of a job's cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,10 @@ def next_turn(heads: Sequence[Head]) -> Turn:
 def price_s(cost_s: float) -> float:
     """What a tenant owes for a job of that cost."""
     return max(cost_s, _LEAST_S)
+
+
+def still_owed_s(cost_s: float, real_s: float) -> float:
+    """What a tenant owes beside that (below 0: too much), when the recording turned out to have `real_s` seconds; 0.0
+    where the difference is not worth a write."""
+    beside_s = max(real_s, LEAST_S) - price_s(cost_s)
+    return beside_s if abs(beside_s) > _NEAR * cost_s else 0.0

@@ -51,14 +51,18 @@ class Windows:
             self._used[n] += 1
         return True
 
-    def give_back(self) -> None:
-        """Takes the newest count out again."""
-        for n, entries in enumerate(self._entries):
-            if entries:
-                self._used[n] -= 1
-                entries[-1] -= 1
-                if entries[-1] <= 0:
-                    del entries[-2:]
+    def give_back(self, rates: Sequence[Rate], at: float) -> None:
+        """Takes one that was counted `at` that time out again, of each window that it has not left yet. Any other would
+        not do: with a newer one there would be room too early."""
+        for n, rate in enumerate(rates):
+            entries, mark = self._entries[n], _mark(rate, at)
+            for i in range(0, len(entries), 2):
+                if entries[i] == mark:
+                    self._used[n] -= 1
+                    entries[i + 1] -= 1
+                    if entries[i + 1] <= 0:
+                        del entries[i : i + 2]
+                    break
 
     def standing(self, name: str, rates: Sequence[Rate], now: float) -> Standing:
         """Of the tightest: the one with least left, and of those the one that takes longest."""
@@ -69,7 +73,7 @@ class Windows:
             reset_s = entries[0] + rate.window_s - now if entries else 0.0
             if (stands := (rate.amount - self._used[n], -reset_s)) < found:
                 tightest, found = rate, stands
-        return Standing(name, tightest.amount, tightest.window_s, max(0, int(found[0])), -found[1])
+        return Standing(name, tightest.amount, tightest.window_s, max(0, int(found[0])), -found[1], now)
 
     def until(self, rates: Sequence[Rate]) -> float:
         """When the last count leaves; 0 when there is none."""

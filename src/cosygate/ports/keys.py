@@ -42,8 +42,8 @@ class Revocations(Protocol):
         """Revokes an API key; repeating it changes nothing. False: there is none."""
 
     async def token(self, credential: str, expires_at: float, now: float) -> None:
-        """Revokes what Principal.credential names so; it cannot live beyond `expires_at`. Raises StorageFull when there
-        are too many: they are read into memory."""
+        """Revokes what Principal.credential names so; it cannot live beyond `expires_at`, but a ticket that was got
+        with it can. Raises StorageFull when there are too many: they are read into memory."""
 
     async def owner(self, owner: str, expires_at: float, now: float) -> int:
         """Revokes everything that was issued to `owner` before now, API keys too: how many of these. Raises

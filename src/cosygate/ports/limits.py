@@ -28,8 +28,9 @@ class Counters(Protocol):
         """The standing now; `remaining` is 0 when `take` would refuse. Counts nothing. May be up to a second old when
         the last `take` was refused."""
 
-    async def give_back(self, name: str, key: str, rates: Sequence[Rate]) -> None:
-        """One that was taken a moment ago did not happen after all."""
+    async def give_back(self, name: str, key: str, rates: Sequence[Rate], at: float) -> None:
+        """One that was taken did not happen after all: that which `take` counted at `at` (Standing.at). What has left
+        by now, and what was never counted, changes nothing."""
 
     async def close(self) -> None:
         """Later calls raise CountersDown."""

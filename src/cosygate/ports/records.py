@@ -84,7 +84,8 @@ class Leases(Protocol):
         self, claim: Claim, now: float, *, result: dict[str, Any] | None, error: tuple[str, str] | None = None
     ) -> bool:
         """WHERE id AND fence AND running: succeeded with `result` (and result_fence = fence), or failed with
-        `error` (code, detail); together with its event. False: not ours any more, nothing changed."""
+        `error` (code, detail); together with its event. Success corrects its tenant's turn by `result["duration"]`,
+        where that is told. False: not ours any more, nothing changed."""
 
     async def requeue(
         self,
@@ -98,8 +99,9 @@ class Leases(Protocol):
         beat: int | None = None,
     ) -> JobState | None:
         """WHERE id AND fence AND running (AND beat, when given): back to queued, claimable after `delay_s`; attempts
-        and losses counted as `why` says. At MAX_ATTEMPTS the job fails with `error`, at MAX_LOST with lost_too_often.
-        A wall clock that jumps back delays a job by at most MAX_DELAY_S. Returns the state after, None: zero rows."""
+        and losses counted as `why` says; unless that is RECORDING, its tenant's turn is given back, too. At
+        MAX_ATTEMPTS the job fails with `error`, at MAX_LOST with lost_too_often. A wall clock that jumps back delays a
+        job by at most MAX_DELAY_S. Returns the state after, None: zero rows."""
 
     async def running(self, claimant: str | None = None) -> list[Beat]:
         """Every running claim (the reaper watches beats), or those of one claimant (restart recovery)."""

@@ -82,6 +82,12 @@ class Receivers(Protocol):
         """Deliveries go there again. False when it was not disabled."""
 
 
+class GoneReceivers(Protocol):
+    async def forget_gone(self, before: float, limit: int) -> bool:
+        """Looks at the next `limit` receivers of all that said 410, and enables those that did so before `before`.
+        False: there are no more, and the next call begins with the first again."""
+
+
 class Post(Protocol):
     async def send(self, message: Message) -> Answer:
         """Signs and sends one try, and says how it went; raises nothing but CancelledError. It reaches only addresses

@@ -87,13 +87,14 @@ async def open_house(
         stack.push_async_callback(records.close)
         sandbox = await stack.enter_async_context(stores.sandbox(settings, clock, randomness))
         journal = await stack.enter_async_context(stores.journal(settings, clock))
-        engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack)
+        engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack, index=index)
         queue = LocalQueue()
         switchboard = Switchboard(records.switches, clock)
         await switchboard.look()
         readiness = Readiness(records.health, store.survey, clock, switchboard.drained)
         admission = admission_of(settings, records.depth, clock, randomness)
-        hooks = webhook_parts(settings, records, clock, randomness)
+        limits = await limits_of(settings, records, breakers, clock, stack)
+        hooks = webhook_parts(settings, records, limits.limiting, clock, randomness)
         ingest = Ingest(
             uploads=records.uploads,
             parts=store.parts,
@@ -104,9 +105,8 @@ async def open_house(
             models=engines.models,
             compressed_media=sandbox.usable,
             callbacks=hooks.callbacks,
-            queued=admission.queued,
+            line=admission,
         )
-        limits = await limits_of(settings, records, breakers, clock, stack)
         protection = guard(limits.limiting, ingest, engines, admission, switchboard.drained)
         tasks = Tasks(jobs=records.jobs, events=records.events, parts=store.parts, results=store.results, clock=clock)
         transcribe = Transcribe(
@@ -122,6 +122,7 @@ async def open_house(
             audio_limits=AudioLimits(seconds=settings.recording_max_s),
             renew_s=settings.lease_renew_s,
             engine_idle_s=settings.engine_idle_s,
+            gateways=settings.workers,
         )
         housekeeping = Housekeeping(
             uploads=records.uploads,
@@ -129,6 +130,7 @@ async def open_house(
             parts=store.parts,
             results=store.results,
             survey=store.survey,
+            receivers=records.receivers,
             ingest=ingest,
             clock=clock,
             retention_s=settings.retention_hours * 3600,

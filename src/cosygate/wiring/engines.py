@@ -23,8 +23,11 @@ def engine_room(
     clock: Clock,
     randomness: Randomness,
     stack: AsyncExitStack,
+    *,
+    index: int,
 ) -> EngineRoom:
-    """`shared`: the folder of breakers, the same for every gateway with these addresses; None: its own."""
+    """`shared`: the folder of breakers, the same for every gateway with these addresses; None: its own. `index`: which
+    gateway this is."""
     engines = [GrpcEngine(address) for address in addresses]
     for engine in engines:
         stack.push_async_callback(engine.close)
@@ -33,4 +36,5 @@ def engine_room(
         board = FileBreakers(shared, len(engines), clock)
         stack.callback(board.close)
     breakers = Breakers(board, clock, randomness, engines=len(engines), open_s=settings.breaker_open_s)
-    return EngineRoom(engines, clock, breakers)
+    first = index * len(engines) // settings.workers  # as far apart as there are engines for it
+    return EngineRoom(engines, clock, breakers, first=first)

@@ -10,6 +10,7 @@ from cosygate import __version__
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.adapters.webhooks_http import HttpPost
 from cosygate.api.tasks import view
+from cosygate.flows.limiting import Limiting
 from cosygate.flows.webhooks import Callbacks, Sender, Webhooks
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.model.addresses import Reach
@@ -25,7 +26,9 @@ class WebhookParts:
     webhooks: Webhooks
 
 
-def webhook_parts(settings: Settings, records: SqlRecords, clock: Clock, randomness: Randomness) -> WebhookParts:
+def webhook_parts(
+    settings: Settings, records: SqlRecords, limiting: Limiting, clock: Clock, randomness: Randomness
+) -> WebhookParts:
     reach, any_scheme = Reach.parse(settings.webhook_allow), settings.webhook_scheme == "any"
     post = HttpPost(
         reach,
@@ -48,7 +51,7 @@ def webhook_parts(settings: Settings, records: SqlRecords, clock: Clock, randomn
     return WebhookParts(
         callbacks=Callbacks(records.receivers, reach, clock, any_scheme=any_scheme),
         sender=sender,
-        webhooks=Webhooks(records.deliveries, records.receivers, clock, randomness),
+        webhooks=Webhooks(records.deliveries, records.receivers, clock, randomness, limiting),
     )
 
 
@@ -58,6 +61,6 @@ async def webhook_desk(settings: Settings) -> AsyncIterator[Webhooks]:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     records = await stores.records(settings)
     try:
-        yield Webhooks(records.deliveries, records.receivers, SystemClock(), SystemRandomness())
+        yield Webhooks(records.deliveries, records.receivers, SystemClock(), SystemRandomness(), limiting=None)
     finally:
         await records.close()

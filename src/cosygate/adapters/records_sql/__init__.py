@@ -22,11 +22,12 @@ from cosygate.adapters.records_sql.keys import SqlKeys, SqlRevocations
 from cosygate.adapters.records_sql.leases import SqlLeases
 from cosygate.adapters.records_sql.live import SqlLiveKeeping, SqlLiveSessions, SqlOneTime
 from cosygate.adapters.records_sql.migrate import SchemaTooNew, upgrade
+from cosygate.adapters.records_sql.receivers import SqlReceivers
 from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.adapters.records_sql.switches import SqlSwitches
 from cosygate.adapters.records_sql.uploads import SqlUploads
 from cosygate.adapters.records_sql.usage import SqlQuotas, SqlUsage
-from cosygate.adapters.records_sql.webhooks import SqlDeliveries, SqlReceivers, SqlSending
+from cosygate.adapters.records_sql.webhooks import SqlDeliveries, SqlSending
 
 __all__ = ["SchemaTooNew", "SqlRecords"]
 

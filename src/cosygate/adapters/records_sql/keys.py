@@ -19,7 +19,7 @@ from cosygate.model.principal import key_credential
 from cosygate.ports.keys import Revoked
 
 MOST = 100_000  # revocations kept at once
-TICKETS_LIVE_S = 8 * 86_400.0  # what a key's holder got with it (a share ticket) may live on so long
+TICKETS_LIVE_S = 8 * 86_400.0  # what was got with a key or a token (a share ticket) may live on so long
 _CREDENTIAL, _OWNER = "credential", "owner"
 
 _ADD = sa.insert(api_keys)
@@ -105,7 +105,8 @@ class SqlRevocations:
         return await self._database.write(run)
 
     async def token(self, credential: str, expires_at: float, now: float) -> None:
-        await self._database.write(lambda connection: self._void(connection, _CREDENTIAL, credential, expires_at, now))
+        until = max(now, expires_at) + TICKETS_LIVE_S
+        await self._database.write(lambda connection: self._void(connection, _CREDENTIAL, credential, until, now))
 
     async def owner(self, owner: str, expires_at: float, now: float) -> int:
         tenant, _, subject = owner.partition("/")

@@ -16,6 +16,7 @@ from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
+from cosygate.model.turns import price_s, still_owed_s
 from cosygate.ports.records import MAX_DELAY_S, Beat
 
 # The fence: true for the row of a claim that still holds. Its parameters come from `of`.
@@ -44,6 +45,7 @@ _SUCCEED = (
     .values(state=JobState.SUCCEEDED.value, percent=100, claimant=None)
     .values(result=bindparam("transcript", type_=jobs.c.result.type), result_fence=jobs.c.fence)
     .values(finished_at=bindparam("now"))
+    .returning(jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
 )
 _FAIL = (
     sa.update(jobs)
@@ -51,7 +53,8 @@ _FAIL = (
     .values(state=JobState.FAILED.value, claimant=None, finished_at=bindparam("now"))
     .values(error_code=bindparam("code"), error_detail=bindparam("detail"))
 )
-_COUNTS = sa.select(jobs.c.attempt, jobs.c.lost, jobs.c.beat).where(HELD).with_for_update()
+_COUNTS = sa.select(jobs.c.attempt, jobs.c.lost, jobs.c.beat, jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
+_COUNTS = _COUNTS.where(HELD).with_for_update()
 _COUNT = sa.update(jobs).where(HELD).values(attempt=bindparam("attempts"), lost=bindparam("losses"))
 _BACK = (
     sa.update(jobs)
@@ -102,11 +105,15 @@ class SqlLeases:
         def run(connection: sa.Connection) -> bool:
             if error is not None:
                 return _fail(connection, mine, now, error)
-            if connection.execute(_SUCCEED, mine | {"transcript": result, "now": now}).rowcount == 0:
+            row = connection.execute(_SUCCEED, mine | {"transcript": result, "now": now}).one_or_none()
+            if row is None:
                 return False
             done = {"state": JobState.SUCCEEDED.value, "percent": 100}
             connection.execute(_TELL, {"job_id": claim.job_id, "kind": "done", "data": done})
-            seconds = float((result or {}).get("duration") or 0.0)
+            told = (result or {}).get("duration")
+            seconds = float(told or 0.0)
+            if told is not None and (beside_s := still_owed_s(row.cost_s, seconds)) != 0.0:
+                turns.correct(connection, row.priority, row.tenant, beside_s)
             ended(connection, claim.job_id, JobState.SUCCEEDED, now, seconds=seconds)
             return True
 
@@ -139,6 +146,8 @@ class SqlLeases:
             else:
                 until = now + min(delay_s, MAX_DELAY_S) if delay_s > 0 else None
                 connection.execute(_BACK, mine | {"until": until})
+                if why is not Requeue.RECORDING:  # its tenant has had nothing for it, and is not to blame
+                    turns.correct(connection, row.priority, row.tenant, -price_s(row.cost_s))
                 return JobState.QUEUED
             return JobState.FAILED
 

@@ -66,10 +66,19 @@ _PAY = sa.update(turns).where(turns.c.priority == _LEVEL)
 _PAY = _PAY.values(debt_s=turns.c.debt_s - bindparam("paid", type_=sa.Double))
 _FORGET_PAID = sa.delete(turns).where(turns.c.priority == _LEVEL, turns.c.debt_s <= 0)
 _OWE = sa.insert(turns)
-_OWE_ANEW = sa.update(turns).where(turns.c.priority == _LEVEL, turns.c.tenant == bindparam("whose", type_=sa.Text))
+_whose = bindparam("whose", type_=sa.Text)
+_its_own = (turns.c.priority == _LEVEL) & (turns.c.tenant == _whose)
+_OWE_ANEW = sa.update(turns).where(_its_own)
 _OWE_ANEW = _OWE_ANEW.values(debt_s=bindparam("owed", type_=sa.Double))
 _FORGET_ALL = sa.delete(turns)
 _FORGET_BEFORE = sa.delete(turns).where(turns.c.priority < _LEVEL)
+_OWE_MORE = sa.update(turns).where(_its_own).values(debt_s=turns.c.debt_s + bindparam("more", type_=sa.Double))
+_FORGET_ITS = sa.delete(turns).where(_its_own, turns.c.debt_s <= 0)
+_waits_before = sa.exists().where(
+    _ready_here, jobs.c.tenant < _whose
+)  # each a range of the index: a crowd costs nothing
+_waits_behind = sa.exists().where(_ready_here, jobs.c.tenant > _whose)
+_OTHERS_WAIT = sa.select(_waits_before | _waits_behind)
 
 
 def choose(connection: sa.Connection) -> str | None:
@@ -98,6 +107,18 @@ def choose(connection: sa.Connection) -> str | None:
     if others_owe or len(heads) > 1 or more:
         connection.execute(_OWE, {"priority": first.priority, "tenant": turn.head.tenant, "debt_s": turn.owes_s})
     return turn.head.job_id
+
+
+def correct(connection: sa.Connection, priority: int, tenant: str, more_s: float) -> None:
+    """A job of the tenant was worth `more_s` seconds more than it was charged for when it was claimed, or less: then it
+    owes so much less, but never less than nothing. Who owes nothing begins to only while others wait."""
+    its = {"level": priority, "whose": tenant}
+    owes = connection.execute(_OWE_MORE, its | {"more": more_s}).rowcount > 0
+    if owes:
+        if more_s < 0:
+            connection.execute(_FORGET_ITS, its)
+    elif more_s > 0 and connection.execute(_OTHERS_WAIT, its).scalar_one():
+        connection.execute(_OWE, {"priority": priority, "tenant": tenant, "debt_s": more_s})
 
 
 def _alone(connection: sa.Connection, first: Any, more: bool) -> None:

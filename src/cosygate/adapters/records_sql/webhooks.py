@@ -1,9 +1,8 @@
-"""Deliveries that wait, those of an owner, and what is known of receivers, as transactions."""
+"""Deliveries that wait, and those of an owner, as transactions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,15 +10,9 @@ from sqlalchemy import bindparam
 
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
-from cosygate.adapters.records_sql.schema_guard import (
-    dead,
-    deliveries,
-    pending,
-    under_way,
-    webhook_secrets,
-    webhooks_gone,
-)
-from cosygate.model.webhook import Answer, Delivery, DeliveryState, Gone
+from cosygate.adapters.records_sql.receivers import ENABLE, SEEN_GONE
+from cosygate.adapters.records_sql.schema_guard import dead, deliveries, pending, under_way, webhooks_gone
+from cosygate.model.webhook import Answer, Delivery, DeliveryState
 from cosygate.ports.webhooks import Begun, Room
 
 _TENANTS = 1_000  # looked at in one transaction; the next goes on behind them
@@ -72,10 +65,7 @@ _OUTCOME = {
 }
 _END_ANY = sa.update(deliveries).where(deliveries.c.id == bindparam("which")).values(_OUTCOME)
 _END = _END_ANY.where(pending, deliveries.c.begun_at.is_not(None), deliveries.c.attempt == bindparam("mine"))
-_IS_GONE = (webhooks_gone.c.tenant == bindparam("whose")) & (webhooks_gone.c.url == bindparam("to"))
-_SEEN_GONE = sa.select(webhooks_gone.c.url).where(_IS_GONE)
 _DISABLE = sa.insert(webhooks_gone)
-_ENABLE = sa.delete(webhooks_gone).where(_IS_GONE)
 _AFTER_ALL = "\U0010ffff"  # sorts behind every id
 _PAGE = (
     sa.select(*_columns)
@@ -94,14 +84,6 @@ _REPLAY = (
     .values(state=DeliveryState.PENDING.value, attempt=0, due_at=_now, begun_at=None)
     .returning(*_columns)
 )
-_SECRET = sa.select(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
-_ADD_SECRET = sa.insert(webhook_secrets)
-_ROTATE = sa.update(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
-_ROTATE = _ROTATE.values(secret=bindparam("fresh", type_=sa.Text), created_at=_now).values(
-    previous=webhook_secrets.c.secret, previous_until=bindparam("until", type_=sa.Double)
-)
-_GONE = sa.select(webhooks_gone).order_by(webhooks_gone.c.tenant, webhooks_gone.c.url).limit(bindparam("most"))
-_GONE_OF = _GONE.where(webhooks_gone.c.tenant == bindparam("whose"))
 
 
 class SqlSending:
@@ -140,7 +122,7 @@ class SqlSending:
 
     async def disable(self, tenant: str, url: str, now: float) -> None:
         def run(connection: sa.Connection) -> None:
-            if connection.execute(_SEEN_GONE, {"whose": tenant, "to": url}).first() is None:
+            if connection.execute(SEEN_GONE, {"whose": tenant, "to": url}).first() is None:
                 connection.execute(_DISABLE, {"tenant": tenant, "url": url, "since": now})
 
         await self._database.write(run)
@@ -240,7 +222,7 @@ class SqlDeliveries:
                 raise errors.DeliveryNotFound()
             if row.state == DeliveryState.PENDING:
                 raise errors.DeliveryPending()
-            connection.execute(_ENABLE, {"whose": row.tenant, "to": row.url})
+            connection.execute(ENABLE, {"whose": row.tenant, "to": row.url})
             return _delivery(connection.execute(_REPLAY, {"which": delivery_id, "now": now}).one())
 
         return await self._database.write(run)
@@ -249,42 +231,6 @@ class SqlDeliveries:
         return await self._database.read(
             lambda connection: [_delivery(row) for row in connection.execute(query, where)]
         )
-
-
-class SqlReceivers:
-    """ports/webhooks.py, Receivers."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def add_secret(self, tenant: str, secret: str, now: float) -> bool:
-        def run(connection: sa.Connection) -> bool:
-            if connection.execute(_SECRET, {"whose": tenant}).first() is not None:
-                return False
-            connection.execute(_ADD_SECRET, {"tenant": tenant, "secret": secret, "created_at": now})
-            return True
-
-        return await self._database.write(run)
-
-    async def rotate_secret(self, tenant: str, secret: str, now: float, until: float) -> bool:
-        values = {"whose": tenant, "fresh": secret, "now": now, "until": until}
-        return await self._database.write(lambda connection: connection.execute(_ROTATE, values).rowcount > 0)
-
-    async def secrets(self, tenant: str, now: float) -> tuple[str, ...]:
-        row = await self._database.read(lambda connection: connection.execute(_SECRET, {"whose": tenant}).one_or_none())
-        if row is None:
-            return ()
-        return (row.secret, row.previous) if row.previous is not None and now < row.previous_until else (row.secret,)
-
-    async def gone(self, tenant: str | None, limit: int) -> Sequence[Gone]:
-        query, where = (_GONE, {}) if tenant is None else (_GONE_OF, {"whose": tenant})
-        return await self._database.read(
-            lambda connection: [Gone(*row) for row in connection.execute(query, {"most": limit, **where})]
-        )
-
-    async def enable(self, tenant: str, url: str) -> bool:
-        which = {"whose": tenant, "to": url}
-        return await self._database.write(lambda connection: connection.execute(_ENABLE, which).rowcount > 0)
 
 
 def _delivery(row: sa.Row[Any]) -> Delivery:
@@ -296,4 +242,4 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
 def _begun(connection: sa.Connection, marks: dict[str, Any]) -> Begun:
     delivery = _delivery(connection.execute(_BEGIN, marks).one())
     receiver = {"whose": delivery.tenant, "to": delivery.url}
-    return Begun(delivery, gone=connection.execute(_SEEN_GONE, receiver).first() is not None)
+    return Begun(delivery, gone=connection.execute(SEEN_GONE, receiver).first() is not None)

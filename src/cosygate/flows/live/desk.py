@@ -95,11 +95,11 @@ class Live:
             raise errors.Draining()
         self._check_honoured(start)
         await self._callbacks.check(caller.tenant, start.options.callback_url)
-        await self._gate.live(caller)
+        counted = await self._gate.live(caller)
         try:
             return await self._begin(caller, start, trace_id)
         except BaseException:
-            await self._gate.undo_live(caller)
+            await self._gate.undo_live(caller, counted)
             raise
 
     async def _begin(self, caller: Principal, start: Start, trace_id: str) -> Joined:

@@ -158,10 +158,13 @@ class Listening:
                     "engine.call", tracing.Kind.CLIENT, session.row.trace_id, session.row.span_id
                 ) as span:
                     events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
-                    async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
-                        async for event in events:
-                            await self._take(event, rate, first)
-                    span.set({"cosygate.outcome": "ok", "cosygate.engine": session.engine_name.name})
+                    try:
+                        async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
+                            async for event in events:
+                                await self._take(event, rate, first)
+                        span.set({"cosygate.outcome": "ok", "cosygate.engine": session.engine_name.name})
+                    finally:
+                        span.set({"cosygate.audio_s": _seconds(self._reached - restart, rate)})
             outcome = "ok"
         except errors.CosyGateError as error:
             outcome = error.code
@@ -169,7 +172,9 @@ class Listening:
         finally:
             metrics.engine_calls.labels(session.engine_name.name or "unknown", outcome).inc()
             spent = self._clock.monotonic() - began
-            _log.info("engine.call", session=session.id, outcome=outcome, cost_ms=round(spent * 1000))
+            heard_s = _seconds(self._reached - restart, rate)  # of what was not decided, so without the warm-up
+            told = {"outcome": outcome, "cost_ms": round(spent * 1000), "audio_s": heard_s}
+            _log.info("engine.call", session=session.id, **told)
 
     def _reach(self, sample: int) -> None:
         self._reached = max(self._reached, sample)
