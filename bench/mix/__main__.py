@@ -11,18 +11,20 @@ import signal
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from bench.contestants import REPOSITORY, cosygate
 from bench.live.report import text
 from bench.mix import cost, driving, report, steps
+from bench.mix.climbing import Climb
 from bench.plan import Work
 from bench.report import Outcome, circumstances
 from bench.stats import Figures, rounds
 
 OUT = REPOSITORY / "bench" / "out" / "mix"
 DOCS = REPOSITORY / "docs"
-ARTICLE_USERS, OUR_USERS = (1, 3, 6, 12, 25, 50), (50, 100, 150, 200, 300, 400)
+HOW, QUICK = Climb(), Climb(most=8, halvings=1)
 
 
 def main() -> int:
@@ -44,14 +46,12 @@ def main() -> int:
     if args.users is not None:
         return load(args)
     command = "python -m bench.mix" + (f" --seconds {args.seconds}" if args.seconds else "")
-    users = {"article": ARTICLE_USERS[:2], "cosygate": OUR_USERS[:2]} if args.quick else None
-    works: list[tuple[Work, int]] = []
+    outcomes = []
     if not args.only or "mix" in args.only:
-        rows = users or {"article": ARTICLE_USERS, "cosygate": OUR_USERS}
-        works.append((steps.work(args.seconds or (5 if args.quick else 20), rows), 1))
+        outcomes.append(mix(args.seconds or (5 if args.quick else 20), args.quick, command))
     if not args.only or "cost" in args.only:
-        works.append((cost.work(args.seconds or (2 if args.quick else 5)), 1 if args.quick else args.runs))
-    outcomes = [run(work, runs, args.quick, command) for work, runs in works]
+        work = cost.work(args.seconds or (2 if args.quick else 5))
+        outcomes.append(run(work, 1 if args.quick else args.runs, args.quick, command))
     if args.quick:
         print("\nA quick run: docs/benchmarks.md stays as it is.")
     else:
@@ -62,32 +62,52 @@ def main() -> int:
 def load(args: argparse.Namespace) -> int:
     """One run, and its page."""
     OUT.mkdir(parents=True, exist_ok=True)
-    out, seconds = OUT / "load", args.seconds or 60
-    options = {"users": args.users, "seconds": seconds, "out": out, "live": args.live, "html": True}
-    if args.url:
-        driving.locust(args.url, args.token, **options)
-    else:
-        with tempfile.TemporaryDirectory(prefix="cosygate-load-", ignore_cleanup_errors=True) as folder:
+    page = OUT / "load.html"
+    with tempfile.TemporaryDirectory(prefix="cosygate-load-", ignore_cleanup_errors=True) as name:
+        options = {"users": args.users, "seconds": args.seconds or 60, "live": args.live, "page": page}
+        folder = Path(name)
+        if args.url:
+            found = driving.locust(args.url, args.token, folder=folder, **options)
+        else:
             settings = {"workers": 2, "recogniser": "scripted", "live_sessions_each": 1000}
-            with cosygate(Path(folder), **settings) as target:
-                driving.locust(target.url, target.token, **options)
-    found = driving.aggregated(out)
+            with cosygate(folder, **settings) as target:
+                found = driving.locust(target.url, target.token, folder=folder, **options)
     print("  ".join(f"{name} {value:g}" for name, value in found.items()))
-    print(f"page: {(OUT / 'load.html').relative_to(REPOSITORY)}")
-    return 1 if found["failures"] else 0
+    print(f"page: {page.relative_to(REPOSITORY)}")
+    return 1 if found["failures"] or found["unfinished"] or found["live_failures"] else 0
+
+
+def mix(seconds: float, quick: bool, command: str) -> Outcome:
+    """The mix: how far each design comes."""
+    how, failed = QUICK if quick else HOW, ""
+    found: dict[str, dict[int, Figures]] = {design: {} for design in steps.servers()}
+    with tempfile.TemporaryDirectory(prefix="cosygate-mix-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        try:
+            for design in found:
+                found[design] = steps.rows(design, seconds, how, folder)
+        except Exception as error:
+            traceback.print_exc()
+            failed = f"{design}: {type(error).__name__}: {str(error).splitlines()[0]}"
+        work, results = steps.work(seconds, how, found)
+        return kept(Outcome.of(work, results, failed, circumstances(folder, quick, command)), quick)
 
 
 def run(work: Work, runs: int, quick: bool, command: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="cosygate-mix-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         results, failed = measure(work, runs, folder)
-        kept = {key: contestant for key, contestant in work.contestants.items() if results[key]}
+        measured = {key: contestant for key, contestant in work.contestants.items() if results[key]}
         outcome = Outcome.of(
-            Work(**{**{k: getattr(work, k) for k in work.__slots__}, "contestants": kept}),
-            {key: results[key] for key in kept},
+            replace(work, contestants=measured),
+            {key: results[key] for key in measured},
             failed,
             circumstances(folder, quick, command),
         )
+    return kept(outcome, quick)
+
+
+def kept(outcome: Outcome, quick: bool) -> Outcome:
     outcome.write(OUT / "quick" if quick else OUT)
     print(f"\n{outcome.title}\n\n{text(outcome)}\n", flush=True)
     return outcome
@@ -102,8 +122,6 @@ def measure(work: Work, runs: int, folder: Path) -> tuple[dict[str, list[Figures
             place.mkdir()
             try:
                 figures = contestant.run(place)
-            except steps.Passed:
-                continue
             except Exception as error:
                 traceback.print_exc()
                 return results, f"{contestant.label}: {type(error).__name__}: {str(error).splitlines()[0]}"

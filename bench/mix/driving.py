@@ -1,80 +1,94 @@
-"""Locust as a process of its own, without its page, and what it found."""
+"""Locust as a process of its own, without its page, and what the servers used while it counted."""
 
-import csv
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from bench.contestants import REPOSITORY
 from bench.load import BadRun
+from bench.mix.counting import WARM_S, bound_s, figures
 
 USERS = Path(__file__).with_name("users.py")
 _EVERY_S = 0.5
+_LONGEST_S = 60.0  # until all users are there, and until Locust has ended
 
 
-@dataclass(slots=True)
 class Servers:
-    """What the processes under `root`, but for the load generator's, used."""
+    """What the processes under this one, but for the load generator's, use from `begin` to `end`. CPU is that of those
+    that are there at both ends; those that ended in between (ffprobe) count by their parents' sums."""
 
-    cpu_percent: float = 0.0  # of one core
-    peak_mib: float = 0.0  # resident, all of them together
+    def __init__(self) -> None:
+        self.cpu_percent = 0.0  # of one core
+        self.peak_mib = 0.0  # resident, all of them together
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="servers")
 
+    def begin(self) -> None:
+        self._began, self._before = time.monotonic(), _cpu_s()
+        self._thread.start()
 
-def locust(url: str, token: str, *, users: int, seconds: int, out: Path, live: int = 0, html: bool = False) -> None:
-    """Runs the mix with `users` for `seconds` once all of them are there; CSV files beginning with `out`."""
-    command = [sys.executable, "-m", "locust", "-f", str(USERS), "--headless", "--host", url, "--users", str(users)]
-    command += ["--spawn-rate", str(max(5, users // 3)), "--run-time", f"{seconds + 4}s", "--reset-stats"]
-    command += ["--csv", str(out), "--only-summary", "--stop-timeout", "5", "--exit-code-on-error", "0"]
-    command += ["--html", f"{out}.html"] if html else []
-    env = {**os.environ, "MIX_TOKEN": token, "MIX_LIVE": str(live)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds + 90)
-    if done.returncode != 0:
-        raise BadRun(f"locust: {done.stderr.strip()[-500:]}")
+    def end(self) -> None:
+        """Must follow `begin`."""
+        self.cpu_percent = 100 * (_cpu_s() - self._before) / (time.monotonic() - self._began)
+        self._stop.set()
+        self._thread.join()
 
+    @property
+    def watching(self) -> bool:
+        return self._thread.is_alive()
 
-def aggregated(out: Path) -> dict[str, float]:
-    """Requests a second, percentiles (ms) and failures over all requests."""
-    with Path(f"{out}_stats.csv").open() as file:
-        row = next(row for row in csv.DictReader(file) if row["Name"] == "Aggregated")
-    return {
-        "rate": float(row["Requests/s"]),
-        "p50_ms": float(row["50%"]),
-        "p99_ms": float(row["99%"]),
-        "failures": int(row["Failure Count"]),
-        "requests": int(row["Request Count"]),
-    }
-
-
-@contextmanager
-def watched() -> Iterator[Servers]:
-    """Of all child processes but Locust's, until leaving. CPU is that of the processes that are there at both ends;
-    those that ended in between (ffprobe) count by their parents' sums."""
-    found, stop = Servers(), threading.Event()
-    began, before = time.monotonic(), _cpu_s()
-
-    def look() -> None:
-        while not stop.wait(_EVERY_S):
+    def _look(self) -> None:
+        while not self._stop.wait(_EVERY_S):
             resident = 0
             for process in _servers():
                 with suppress(psutil.Error):
                     resident += process.memory_info().rss
-            found.peak_mib = max(found.peak_mib, resident / 1024**2)
+            self.peak_mib = max(self.peak_mib, resident / 1024**2)
 
-    thread = threading.Thread(target=look, name="servers")
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-        found.cpu_percent = 100 * (_cpu_s() - before) / (time.monotonic() - began)
+
+def locust(
+    url: str, token: str, *, users: int, seconds: float, folder: Path, live: int = 0, page: Path | None = None
+) -> dict[str, float]:
+    """Runs the mix with `users` and counts for `seconds`, soon after all of them are there; what counting.py finds, and
+    what the servers used meanwhile. `folder` is for its files, `page` for Locust's own. Raises BadRun."""
+    command = [sys.executable, "-m", "locust", "-f", str(USERS), "--headless", "--host", url, "--users", str(users)]
+    command += ["--spawn-rate", str(max(5, users // 3)), "--reset-stats", "--only-summary", "--exit-code-on-error", "0"]
+    command += ["--html", str(page)] if page else []
+    out, servers = folder / "heard.json", Servers()
+    env = {**os.environ, "MIX_TOKEN": token, "MIX_LIVE": str(live), "MIX_OUT": str(out)}
+    env |= {"MIX_SECONDS": str(seconds), "MIX_BOUND_S": str(bound_s(seconds)), "MIX_WARM_S": str(WARM_S)}
+    with (folder / "locust.err").open("w+") as err:
+        with subprocess.Popen(
+            command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, text=True
+        ) as process:
+            late = threading.Timer(seconds + _LONGEST_S, process.kill)
+            late.start()
+            try:
+                assert process.stdout
+                for line in process.stdout:
+                    at = json.loads(line)["at"] if line.startswith('{"at"') else ""
+                    if at == "counting":
+                        servers.begin()
+                    elif at == "counted":
+                        servers.end()
+                process.wait()
+            finally:
+                late.cancel()
+                process.kill()
+                if servers.watching:
+                    servers.end()
+        if process.returncode != 0 or not out.exists():
+            err.seek(0)
+            raise BadRun(f"locust ended with {process.returncode}: {err.read().strip()[-500:]}")
+    found = figures(json.loads(out.read_text()))
+    return {**found, "cpu_percent": servers.cpu_percent, "peak_mib": servers.peak_mib}
 
 
 def _servers() -> list[psutil.Process]:

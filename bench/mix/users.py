@@ -1,7 +1,9 @@
 """The Locust file: the article's two users, and a live one.
 
 `locust -f bench/mix/users.py`, with MIX_TOKEN in the environment; MIX_LIVE is how many live users run beside the others
-(`--users` counts them, too). Every recording is a real WAV with an id of its own.
+(`--users` counts them, too). Every recording is a real WAV with an id of its own. It is an event of its own beside its
+requests, `recording`: from its first byte to its result, and a failure when that takes longer than MIX_BOUND_S. With
+MIX_SECONDS it counts for so long, MIX_WARM_S after all users are there, writes what it heard to MIX_OUT, and ends.
 """
 
 import json
@@ -12,8 +14,10 @@ import uuid
 import wave
 from pathlib import Path
 
+import gevent
 import websocket
-from locust import FastHttpUser, User, between, task
+from locust import FastHttpUser, User, between, events, task
+from locust.env import Environment
 from locust.exception import StopUser
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
@@ -22,7 +26,9 @@ SHORT = (SAMPLES / "note.wav").read_bytes()
 LONG = (SAMPLES / "dialogue.wav").read_bytes()
 CHUNKS = 20
 POLL_S = 0.5
-WAIT_S = 120.0
+SECONDS = float(os.environ.get("MIX_SECONDS", "0"))
+BOUND_S = float(os.environ.get("MIX_BOUND_S", "10"))
+RECORDING, LIVE = "RECORDING", "WS"  # types of events that are no HTTP requests
 _BOUNDARY = "mix-boundary-5d1f"
 _GOOD, _BAD = {"succeeded", "SUCCESS"}, {"failed", "cancelled", "FAILURE", "REVOKED"}
 _FRAME_S = 0.1
@@ -39,12 +45,81 @@ def form(session: str, seq: int, chunk: bytes, last: bool) -> bytes:
     return b"".join((head.encode(), chunk, f"\r\n--{_BOUNDARY}--\r\n".encode()))
 
 
+class Unfinished(Exception):
+    """A recording did not come to its result within BOUND_S; the message says why."""
+
+
+class Heard:
+    """What happened, and when, on the monotonic clock: raw, for whoever counts (counting.py)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[float, float, bool]] = []  # when it ended, its ms, whether it was good
+        self.recordings: list[list[float | bool | None]] = []  # first byte, result (None: under way), whether good
+        self.live: list[bool] = []  # of what was told of live speech, whether it was good
+
+    def text(self, began: float, ended: float) -> str:
+        told = {"began": began, "ended": ended, "requests": self.requests}
+        return json.dumps(told | {"recordings": self.recordings, "live": self.live})
+
+
+HEARD = Heard()
+
+
+@events.request.add_listener
+def heard(request_type: str, response_time: float, exception: Exception | None, **_: object) -> None:
+    if request_type == LIVE:
+        HEARD.live.append(exception is None)
+    elif request_type != RECORDING:
+        HEARD.requests.append((time.monotonic(), response_time, exception is None))
+
+
+@events.init.add_listener
+def count(environment: Environment, **_: object) -> None:
+    """MIX_WARM_S after all users are there, for SECONDS; then it ends. The lines tell whoever watches the servers."""
+    if not SECONDS:
+        return
+
+    def counted() -> None:
+        time.sleep(float(os.environ["MIX_WARM_S"]))
+        began = time.monotonic()
+        print('{"at": "counting"}', flush=True)
+        time.sleep(SECONDS)
+        ended = time.monotonic()
+        print('{"at": "counted"}', flush=True)
+        Path(os.environ["MIX_OUT"]).write_text(HEARD.text(began, ended))
+        environment.runner.quit()
+
+    environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(counted))
+
+
 class Sender(FastHttpUser):
     abstract = True
     wait_time = between(1, 2)
+    network_timeout = connection_timeout = BOUND_S
 
     def send(self, recording: bytes, chunks: int) -> None:
-        """The recording in so many chunks, and then its task until it has ended."""
+        """The recording in so many chunks, and then its task until it has ended; told as one more event, which is no
+        request."""
+        began = time.monotonic()
+        entry: list[float | bool | None] = [began, None, False]
+        HEARD.recordings.append(entry)
+        try:
+            self._sent(recording, chunks, began + BOUND_S)
+            fault = None
+        except (Unfinished, ValueError, KeyError, TypeError) as error:  # the latter: an answer that makes no sense
+            fault = error
+        ended = time.monotonic()
+        entry[1:] = [ended, fault is None]
+        self.environment.events.request.fire(
+            request_type=RECORDING,
+            name="recording",
+            response_time=1000 * (ended - began),
+            response_length=len(recording),
+            exception=fault,
+            context={},
+        )
+
+    def _sent(self, recording: bytes, chunks: int, deadline: float) -> None:
         session, size = uuid.uuid4().hex, -(-len(recording) // chunks)
         headers = AUTH | {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
         answer = None
@@ -52,12 +127,13 @@ class Sender(FastHttpUser):
             body = form(session, seq, recording[seq * size : (seq + 1) * size], seq == chunks - 1)
             answer = self.client.post("/v1/audio", data=body, headers=headers, name="/v1/audio")
             if answer.status_code not in (200, 202):
-                return  # Locust has counted it as a failure
-        self.poll(answer.json()["task_id"])
+                raise Unfinished(f"chunk {seq}: {answer.status_code}")  # Locust has counted the request as a failure
+            if time.monotonic() > deadline:
+                raise Unfinished(f"chunk {seq}: {BOUND_S:g} s are over")
+        self._poll(answer.json()["task_id"], deadline)
 
-    def poll(self, task_id: str) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
+    def _poll(self, task_id: str, deadline: float) -> None:
+        while True:
             time.sleep(POLL_S)  # gevent's: the article's clients ask twice a second
             with self.client.get(
                 f"/v1/task/{task_id}", headers=AUTH, name="/v1/task/[id]", catch_response=True
@@ -65,9 +141,12 @@ class Sender(FastHttpUser):
                 state = answer.json()["state"] if answer.status_code == 200 else None
                 if state is None or state in _BAD:
                     answer.failure(f"{answer.status_code}, {state}")
-                    return
-                if state in _GOOD:
-                    return
+            if state is None or state in _BAD:
+                raise Unfinished(f"its task: {answer.status_code}, {state}")
+            if time.monotonic() > deadline:
+                raise Unfinished(f"its task: {state}, and {BOUND_S:g} s are over")
+            if state in _GOOD:
+                return
 
 
 class ShortRecording(Sender):
@@ -88,7 +167,7 @@ class ChunkedUpload(Sender):
 
 class LiveSpeech(User):
     """Speaks the dialogue in real time, frame by frame; the response time of `ack` is from a frame to its
-    acknowledgement, that of `final` counts from the last sample of an utterance that was sent."""
+    acknowledgement, that of `done` from the end until the session is a finished task."""
 
     fixed_count = int(os.environ.get("MIX_LIVE", "0"))
     wait_time = between(1, 2)
@@ -137,5 +216,5 @@ class LiveSpeech(User):
 
     def _told(self, name: str, ms: float, error: Exception | None = None) -> None:
         self.environment.events.request.fire(
-            request_type="WS", name=name, response_time=ms, response_length=0, exception=error, context={}
+            request_type=LIVE, name=name, response_time=ms, response_length=0, exception=error, context={}
         )

@@ -23,7 +23,6 @@ from bench.live.load import spread_of
 from bench.recordings import wav
 
 _ENDED = ("succeeded", "failed", "cancelled")
-_PATIENCE_S = 60.0  # then a recording that was taken counts as lost
 _OPEN = 5_000  # connections at once
 
 
@@ -48,6 +47,7 @@ class Plan:
     audio_s: float  # of one recording
     service_s: float  # how long one takes at the least: before that it makes no sense to ask
     seed: int = 1
+    patience_s: float = 60.0  # then a recording counts as lost, whether it was taken or not answered at all
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -72,6 +72,7 @@ class Tally:
 
     def found(self, seconds: float) -> dict[str, Any]:
         told: dict[str, Any] = {"sent": self.sent, "codes": dict(self.codes), "faults": len(self.faults)}
+        told["missing"] = self.sent - len(self.done) - len(self.refused)  # whatever became of them
         told |= {"done": len(self.done), "goodput": self.ended / seconds, "first_faults": self.faults[:3]}
         for name, values in (("done", self.done), ("refused", self.refused), ("late", self.late)):
             told |= {f"{name}_{part}": 1000 * value for part, value in spread_of(values).items()}
@@ -126,8 +127,10 @@ class Arrivals:
                     crowds.create_task(self._in_turn(crowd))
                 if crowd.rate:
                     crowds.create_task(self._arriving(crowd, random.Random(1000 * self._plan.seed + number)))
-        if self._open:
-            await asyncio.wait(self._open, timeout=_PATIENCE_S)
+        pending = (await asyncio.wait(self._open, timeout=self._plan.patience_s))[1] if self._open else ()
+        for one in pending:  # each is counted as a fault
+            one.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
         return {name: tally.found(self._plan.seconds - self._plan.ramp_s) for name, tally in self.tallies.items()}
 
     async def _in_turn(self, crowd: Crowd) -> None:
@@ -150,18 +153,18 @@ class Arrivals:
     async def _one(self, crowd: Crowd, due: float) -> None:
         tally, wire = self.tallies[crowd.name], Wire(self._plan.port, crowd.token)
         self._numbers += 1
+        path = f"/v1/audio/o{self._plan.seed}-{self._numbers}/0?is_last=1"
         counts = due >= self._counted
         if counts:
             tally.sent += 1
             tally.late.append(time.perf_counter() - due)
         try:
-            status, answer = await wire.ask(
-                "PUT", f"/v1/audio/o{self._plan.seed}-{self._numbers}/0?is_last=1", self._audio
-            )
-            if status != 202:
-                self._refused(tally, counts, status, answer, due)
-                return
-            ended = await self._ended(wire, answer["task_id"], crowd.ask_s)
+            async with asyncio.timeout(self._plan.patience_s):
+                status, answer = await wire.ask("PUT", path, self._audio)
+                if status != 202:
+                    self._refused(tally, counts, status, answer, due)
+                    return
+                ended = await self._ended(wire, answer["task_id"], crowd.ask_s)
             if ended["state"] != "succeeded":
                 tally.faults.append(str(ended.get("error")))
                 return
@@ -169,7 +172,10 @@ class Arrivals:
             tally.ended += self._counted <= now < self._until
             if counts:
                 tally.done.append(now - due)
-        except (OSError, EOFError, ValueError, TimeoutError) as error:
+        except asyncio.CancelledError:
+            tally.faults.append(f"still under way {self._plan.patience_s:g} s after the last had come")
+            raise
+        except Exception as error:
             tally.faults.append(repr(error))
         finally:
             wire.close()
@@ -182,14 +188,12 @@ class Arrivals:
             tally.codes[answer["code"]] += 1
 
     async def _ended(self, wire: Wire, task_id: str, ask_s: float) -> dict[str, Any]:
-        """Raises TimeoutError."""
         await asyncio.sleep(self._plan.service_s)
-        async with asyncio.timeout(_PATIENCE_S):
-            while True:
-                _, task = await wire.ask("GET", f"/v1/task/{task_id}")
-                if task.get("state") in _ENDED:
-                    return task
-                await asyncio.sleep(ask_s)
+        while True:
+            _, task = await wire.ask("GET", f"/v1/task/{task_id}")
+            if task.get("state") in _ENDED:
+                return task
+            await asyncio.sleep(ask_s)
 
 
 def main() -> None:

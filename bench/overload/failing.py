@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.load import BadRun
 from bench.overload.arrivals import Crowd, Plan
 from bench.overload.serving import AUDIO_S, Config, arrivals, server, token
-from bench.overload.watching import jobs, log
+from bench.overload.watching import jobs, log, taken
 from bench.plan import Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle
 
@@ -24,7 +24,9 @@ recording. {rate:g} recordings a second of {audio:g} s (Poisson, open loop) for 
 A breaker opens when more than 5 % of at least 20 calls within {window:g} s failed, some in each 10 s: so not before
 20 s. It stays open for `breaker_open_s`, here {open:g} s ± 10 % (by default 60 s), which only shortens the run; then
 one call finds out. That probe fails one time in {every}, too, and the breaker opens again: counted from its last
-opening. Nothing mends the engine. Lost is what was not refused and has not succeeded in the end, whatever the reason.
+opening. Nothing mends the engine. Once with one gateway, once with two, which share the breaker: calls that either
+made are counted, and both refuse. Taken is what was acknowledged while it was open, but for what was under way. Lost
+is what was not refused and has not succeeded in the end, whatever the reason.
 """
 
 
@@ -43,13 +45,17 @@ def work(config: Config) -> Work:
             window=WINDOW_S,
             open=OPEN_S,
         ),
-        contestants={"failing": Contestant("one call in sixteen fails", partial(measure, config))},
-        verdicts=_verdicts,
+        contestants={
+            "failing": Contestant("one gateway", partial(measure, config, 1)),
+            "two": Contestant("two gateways", partial(measure, config, 2)),
+        },
+        verdicts=verdicts,
         columns={
             "opened_s": "first failure to open, s",
             "closed_s": "open to closed, s",
             "refused": "refusals",
             "refused_p99_ms": "their p99 ms",
+            "taken": "taken while open",
             "done": "recordings done",
             "lost": "lost",
         },
@@ -57,13 +63,14 @@ def work(config: Config) -> Work:
     )
 
 
-def measure(config: Config, folder: Path) -> Figures:
-    rules = [{"when": {"every": EVERY}, "do": "fail"}]
-    with server(folder, slots=SLOTS, delay_s=DELAY_S, queue_max_s=3600.0, rules=rules, breaker_open_s=OPEN_S) as target:
+def measure(config: Config, gateways: int, folder: Path) -> Figures:
+    rules, settings = [{"when": {"every": EVERY}, "do": "fail"}], {"breaker_open_s": OPEN_S, "workers": gateways}
+    with server(folder, slots=SLOTS, delay_s=DELAY_S, queue_max_s=3600.0, rules=rules, **settings) as target:
         crowd = Crowd("crowd", token(target, "crowd"), RATE)
         plan = Plan(target.port, (crowd,), _seconds(config), 0.0, AUDIO_S, DELAY_S)
         found = arrivals(plan, faultless=False)["crowd"]
-        states = [state for state, _ in jobs(target, _DRAIN_S)]
+        kept = jobs(target, _DRAIN_S)
+        states = [state for state, _ in kept]
         calls = [line for line in log(target, "engine.call") if "outcome" in line]
         opened, probing = log(target, "breaker.opened"), log(target, "breaker.probing")
         closed = log(target, "breaker.closed")
@@ -77,6 +84,7 @@ def measure(config: Config, folder: Path) -> Figures:
         "closed_s": back - shut["at"],
         "refused": refused,
         "refused_p99_ms": found["refused_p99"],
+        "taken": taken(kept, opened),
         "done": states.count("succeeded"),
         "lost": found["sent"] - refused - states.count("succeeded"),
         "sent": found["sent"],
@@ -97,13 +105,15 @@ def _seconds(config: Config) -> float:
     return max(config.seconds, SECONDS)
 
 
-def _verdicts(results: Results) -> list[Verdict]:
-    def figure(name: str) -> float:
-        return middle(results, "failing", name)
-
-    return [
-        Verdict("recordings lost", figure("lost"), 0, at_least=False),
-        Verdict("from the first failure until it is open", figure("opened_s"), WINDOW_S, "s", at_least=False),
-        Verdict("from open until closed", figure("closed_s"), 1.1 * OPEN_S + 1, "s", at_least=False),
-        Verdict("refusals' p99", figure("refused_p99_ms"), 50.0, "ms", at_least=False),
-    ]
+def verdicts(results: Results) -> list[Verdict]:
+    found = []
+    for row, label in (("failing", "one gateway"), ("two", "two gateways")):
+        for what, figure, bar, unit in (
+            ("recordings lost", "lost", 0, ""),
+            ("recordings taken while it was open", "taken", 0, ""),
+            ("from the first failure until it is open", "opened_s", WINDOW_S, "s"),
+            ("from open until closed", "closed_s", 1.1 * OPEN_S + 1, "s"),
+            ("refusals' p99", "refused_p99_ms", 50.0, "ms"),
+        ):
+            found.append(Verdict(f"{label}: {what}", middle(results, row, figure), bar, unit, at_least=False))
+    return found

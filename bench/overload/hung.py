@@ -12,8 +12,8 @@ from bench.contestants import Target
 from bench.live.load import spread_of
 from bench.live.serving import child
 from bench.overload.arrivals import Crowd, Plan
-from bench.overload.serving import AUDIO_S, STREAMS, Config, arrivals, live_streams, server, token
-from bench.overload.watching import health, jobs, log, wait_log
+from bench.overload.serving import AUDIO_S, FINAL_S, STREAMS, Config, arrivals, live_streams, server, token
+from bench.overload.watching import health, jobs, log, taken, wait_log
 from bench.plan import Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle
 
@@ -23,7 +23,6 @@ IDLE_S = 2.0
 OPEN_S = 12.0
 REPLACED_S = 6.0  # after it opened
 SECONDS = IDLE_S + 1.1 * OPEN_S + 5  # at least: until the breaker has closed again
-_IN_FLIGHT_S = 0.25
 _OPENS_S = 30.0
 _DRAIN_S = 60.0
 
@@ -82,14 +81,13 @@ def measure(config: Config, hangs: bool, folder: Path) -> Figures:
         opened, closed = log(target, "breaker.opened"), log(target, "breaker.closed")
     refused, done = sum(found["codes"].values()), sum(state == "succeeded" for state, _ in kept)
     answered = {part: 1000 * value for part, value in spread_of(asked.answers).items()}
-    open_at = [(line["at"] + _IN_FLIGHT_S, line["at"] + line["open_s"]) for line in opened]
     first = closed[0]["at"] if closed else float("nan")
     return {
         "ack_p99_ms": beside.live["ack_p99"],
         "health_p99_ms": answered["p99"],
         "refused": refused,
         "refused_p99_ms": found["refused_p99"] if refused else 0.0,
-        "taken": sum(any(since < at < until for since, until in open_at) for _, at in kept),
+        "taken": taken(kept, opened),
         "done": done,
         "lost": found["sent"] - refused - done,
         "sent": found["sent"],
@@ -116,7 +114,7 @@ def replaced(target: Target, folder: Path, hangs: bool) -> Iterator[None]:
         try:
             wait_log(target, "breaker.opened", _OPENS_S)
             time.sleep(REPLACED_S)
-            (folder / "script.json").write_text(json.dumps({"delay_s": DELAY_S, "segment_s": 5.0}))
+            (folder / "script.json").write_text(json.dumps({"delay_s": DELAY_S, "segment_s": FINAL_S}))
             child(target, "cosygate.engine").kill()
         except Exception as error:
             wrong.append(error)

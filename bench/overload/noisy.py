@@ -1,5 +1,6 @@
 """One tenant sends a hundred times its share; how long do the others wait?"""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -8,20 +9,41 @@ from bench.overload.serving import AUDIO_S, Config, arrivals, server, token
 from bench.plan import Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle
 
-SLOTS, DELAY_S = 64, 4.0
-CAPACITY = SLOTS / DELAY_S
 TENANTS = 10
-SHARE = CAPACITY / TENANTS
 TIMES = 100
-QUEUE_S = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    slots: int
+    delay_s: float
+    queue_s: float
+
+    @property
+    def capacity(self) -> float:
+        """Recordings a second."""
+        return self.slots / self.delay_s
+
+    @property
+    def share(self) -> float:
+        return self.capacity / TENANTS
+
+    @property
+    def label(self) -> str:
+        return f"{self.slots} slots, {self.delay_s:g} s each"
+
+
+MANY, FEW = Engine(64, 4.0, 40.0), Engine(8, 2.0, 10.0)
 
 ABOUT = """
-Ten tenants, the scripted engine with {slots} slots and {delay:g} s a recording, so {capacity:g} recordings a second
-and {share:g} for each tenant. Nine send just their share, evenly spaced, and ask for each ten times a second; with
-them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is {queue:g} s, of which a
-tenant may fill half. Recordings are not interrupted, so whoever comes waits for a slot at least until one ends (here
-every {turn:.0f} ms), and while all slots are taken one more recording is claimed ahead: so the fewer slots, the more
-of this is seen. {seconds:g} s each, a fresh server for both.
+Ten tenants, and the scripted engine: once with {many.slots} slots and {many.delay_s:g} s a recording, so
+{many.capacity:g} recordings a second and {many.share:g} for each tenant; once with {few.slots} and {few.delay_s:g} s,
+so {few.capacity:g} and {few.share:g}. Nine send just their share, evenly spaced, and ask for each ten times a second;
+with them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is {many.queue_s:g}
+and {few.queue_s:g} s of audio, of which a tenant may fill half. Recordings are not interrupted, so whoever comes
+while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on average), and one more
+recording is claimed ahead: so the fewer the slots, the more of this is seen. {seconds:g} s each, a fresh server for
+each.
 """
 
 
@@ -30,20 +52,19 @@ def work(config: Config) -> Work:
         name="noisy",
         title="One tenant at a hundred times its share",
         about=ABOUT.format(
-            slots=SLOTS,
-            delay=DELAY_S,
-            capacity=CAPACITY,
-            share=SHARE,
+            many=MANY,
+            few=FEW,
             times=TIMES,
-            queue=QUEUE_S,
-            turn=1000 / CAPACITY,
+            many_turn=1000 / MANY.capacity,
+            few_turn=1000 / FEW.capacity,
             seconds=config.seconds,
         ),
         contestants={
-            "without": Contestant("nine tenants", partial(measure, config, False)),
-            "with": Contestant("and the noisy one", partial(measure, config, True)),
+            f"{key}{name}": Contestant(f"{engine.label}: {label}", partial(measure, config, engine, noisy))
+            for key, engine in (("", MANY), ("few-", FEW))
+            for name, label, noisy in (("without", "nine tenants", False), ("with", "and the noisy one", True))
         },
-        verdicts=_verdicts,
+        verdicts=verdicts,
         columns={
             "p50_ms": "their p50 ms",
             "p99_ms": "their p99 ms",
@@ -55,12 +76,14 @@ def work(config: Config) -> Work:
     )
 
 
-def measure(config: Config, noisy: bool, folder: Path) -> Figures:
-    with server(folder, slots=SLOTS, delay_s=DELAY_S, queue_max_s=QUEUE_S, queue_tenant_share=0.5) as target:
-        crowds = [Crowd("others", token(target, f"t{n}"), SHARE, even=True) for n in range(1, TENANTS)]
+def measure(config: Config, engine: Engine, noisy: bool, folder: Path) -> Figures:
+    limits = {"queue_max_s": engine.queue_s, "queue_tenant_share": 0.5}
+    with server(folder, slots=engine.slots, delay_s=engine.delay_s, **limits) as target:
+        crowds = [Crowd("others", token(target, f"t{n}"), engine.share, even=True) for n in range(1, TENANTS)]
         if noisy:
-            crowds.append(Crowd("noisy", token(target, "t0"), TIMES * SHARE, ask_s=1.0))
-        found = arrivals(Plan(target.port, tuple(crowds), config.seconds, 2 * DELAY_S, AUDIO_S, DELAY_S))
+            crowds.append(Crowd("noisy", token(target, "t0"), TIMES * engine.share, ask_s=1.0))
+        ramp_s = 2 * engine.delay_s
+        found = arrivals(Plan(target.port, tuple(crowds), config.seconds, ramp_s, AUDIO_S, engine.delay_s))
     others, other = found["others"], found.get("noisy", {"goodput": 0.0, "codes": {}})
     return {
         "p50_ms": others["done_p50"],
@@ -72,9 +95,12 @@ def measure(config: Config, noisy: bool, folder: Path) -> Figures:
     }
 
 
-def _verdicts(results: Results) -> list[Verdict]:
-    ratio = middle(results, "with", "p99_ms") / middle(results, "without", "p99_ms")
-    return [
-        Verdict("the others' p99 with the noisy one, against without", ratio, 1.2, "×", at_least=False),
-        Verdict("refusals of the others", middle(results, "with", "refused"), 0, at_least=False),
-    ]
+def verdicts(results: Results) -> list[Verdict]:
+    found = []
+    for key, engine in (("", MANY), ("few-", FEW)):
+        ratio = middle(results, f"{key}with", "p99_ms") / middle(results, f"{key}without", "p99_ms")
+        what = f"{engine.slots} slots: the others' p99 with the noisy one, against without"
+        found.append(Verdict(what, ratio, 1.2, "×", at_least=False))
+        refused = middle(results, f"{key}with", "refused")
+        found.append(Verdict(f"{engine.slots} slots: refusals of the others", refused, 0, at_least=False))
+    return found

@@ -21,6 +21,7 @@ from bench.overload.arrivals import Plan
 from cosygate.adapters.callers_jwt import issue
 
 AUDIO_S = 1.0
+FINAL_S = 30.0  # of live speech without a pause
 STREAMS = 8
 _UTTERANCE_S, _WARM_S = 2.0, 1.0
 _LOOK_S = 0.5
@@ -46,7 +47,8 @@ def server(
     **settings: object,
 ) -> Iterator[Target]:
     """`slots` recordings at once, each for `delay_s`: slots / delay_s a second. `rules` are the script's."""
-    script = {"delay_s": delay_s, "segment_s": 5.0, "rules": list(rules)}
+    # The delay is what a whole recording takes, and the script makes a live final take as long: so they are rare.
+    script = {"delay_s": delay_s, "segment_s": FINAL_S, "rules": list(rules)}
     given = {"engine_slots": slots, "queue_max_s": queue_max_s, "durability": "process", "drain_s": 0}
     with scripted(folder, script, **(given | settings)) as target:
         yield target
@@ -68,10 +70,19 @@ def arrivals(plan: Plan, *, faultless: bool = True) -> dict[str, Any]:
     if done.returncode != 0:
         raise BadRun(f"the generator ended: {done.stderr.strip()[-500:]}")
     found: dict[str, Any] = json.loads(done.stdout)  # with NaN, where there is nothing
-    for name, tally in found.items():
-        if tally["faults"] and faultless:
-            raise BadRun(f"{name}: {tally['faults']} faults, the first: {tally['first_faults']}")
+    if faultless:
+        judge(found)
     return found
+
+
+def judge(found: Mapping[str, Any]) -> None:
+    """Raises BadRun when a recording failed, or is neither done nor refused."""
+    for name, tally in found.items():
+        if tally["faults"] or tally["missing"]:
+            raise BadRun(
+                f"{name}: {tally['faults']} faults, the first: {tally['first_faults']}; "
+                f"{tally['missing']} of {tally['sent']} neither done nor refused"
+            )
 
 
 @dataclass
@@ -108,7 +119,7 @@ def live_streams(target: Target, seconds: float) -> Iterator[Beside]:
 
 @contextmanager
 def memory(target: Target) -> Iterator[list[float]]:
-    """The gateway's resident MiB, twice a second."""
+    """The only gateway's resident MiB, twice a second."""
     process: psutil.Process = child(target, "cosygate.gateway")
     seen: list[float] = []
     stop = threading.Event()

@@ -1,10 +1,12 @@
 """Ten times what the engine can do, for a minute, while people speak live."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.overload.arrivals import Crowd, Plan
-from bench.overload.serving import AUDIO_S, STREAMS, Config, arrivals, live_streams, memory, server, token
+from bench.overload.serving import AUDIO_S, FINAL_S, STREAMS, Config, arrivals, live_streams, memory, server, token
 from bench.plan import Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle
 
@@ -18,10 +20,12 @@ ABOUT = """
 `serve` with one gateway and the scripted engine: {slots} slots and {delay:g} s a recording, so {capacity:g}
 recordings a second; each has {audio:g} s, and `queue_max_s` is {queue:g}. That is so short on purpose: what waits is
 what the admitted ones wait for, and {queue:g} s of audio are worked off in {wait:.2g} s here. {streams} live streams
-of 16 kHz audio speak all the time (partials off). Recordings are one request each, each on a new connection; their
+of 16 kHz audio speak all the time (partials off, a final each {final:g} s: the script makes one take as long as a
+recording, and it goes first). Recordings are one request each, each on a new connection; their
 generator waits for no answer (open loop, Poisson, but for the peak), and measures from when each was due until its
 client has seen the result, asking ten times a second. Unloaded: a quarter of the capacity. Peak: {workers} clients
 that each send their next recording when the last has ended. Overload: {times} times the capacity for {seconds:g} s.
+Of the live acks' p99 that before the overload (unloaded and peak) or that during it counts, whichever is larger.
 `process` durability; server and generators share the machine's cores.
 """
 
@@ -38,12 +42,13 @@ def work(config: Config) -> Work:
             queue=QUEUE_S,
             wait=QUEUE_S / CAPACITY,
             streams=STREAMS,
+            final=FINAL_S,
             workers=SLOTS + 3,
             times=TIMES,
             seconds=config.seconds,
         ),
         contestants={"tenfold": Contestant("ten times capacity", partial(measure, config))},
-        verdicts=_verdicts,
+        verdicts=verdicts,
         columns={
             "peak": "peak recordings/s",
             "goodput": "goodput/s",
@@ -65,12 +70,23 @@ def measure(config: Config, folder: Path) -> Figures:
         def plan(crowd: Crowd, seconds: float, seed: int) -> Plan:
             return Plan(target.port, (crowd,), seconds, 2 * DELAY_S, AUDIO_S, DELAY_S, seed)
 
-        with live_streams(target, 2 * config.calm_s + 4):
+        with live_streams(target, 2 * config.calm_s + 4) as before:
             calm = arrivals(plan(Crowd("calm", mine, CALM * CAPACITY), config.calm_s, 1))["calm"]
             peak = arrivals(plan(Crowd("peak", mine, 0.0, workers=SLOTS + 3), config.calm_s, 2))["peak"]
         with live_streams(target, config.seconds) as beside, memory(target) as resident:
             over = arrivals(plan(Crowd("over", mine, TIMES * CAPACITY), config.seconds, 3))["over"]
-    third = len(resident) // 3
+    return figures(calm, peak, over, (before.live, beside.live), resident)
+
+
+def figures(
+    calm: Mapping[str, Any],
+    peak: Mapping[str, Any],
+    over: Mapping[str, Any],
+    live: tuple[Mapping[str, Any], Mapping[str, Any]],
+    resident: Sequence[float],
+) -> Figures:
+    """`live`: what the streams found before the overload, and during it."""
+    third, (before, during) = len(resident) // 3, live
     return {
         "peak": peak["goodput"],
         "goodput": over["goodput"],
@@ -78,20 +94,22 @@ def measure(config: Config, folder: Path) -> Figures:
         "admitted_p50_ms": over["done_p50"],
         "admitted_p99_ms": over["done_p99"],
         "refused_p99_ms": over["refused_p99"],
-        "ack_p99_ms": beside.live["ack_p99"],
+        "ack_p99_ms": max(before["ack_p99"], during["ack_p99"]),
         "rss_mib": resident[-1],
         "calm_p50_ms": calm["done_p50"],
         "sent": over["sent"],
         "refused": sum(over["codes"].values()),
         "refused_p50_ms": over["refused_p50"],
         "generator_late_p99_ms": over["late_p99"],
-        "live_final_p99_ms": beside.live["final_p99"],
+        "live_ack_p99_before_ms": before["ack_p99"],
+        "live_ack_p99_overload_ms": during["ack_p99"],
+        "live_final_p99_ms": during["final_p99"],
         "rss_first_third_mib": max(resident[:third]),
         "rss_max_mib": max(resident),
     }
 
 
-def _verdicts(results: Results) -> list[Verdict]:
+def verdicts(results: Results) -> list[Verdict]:
     def figure(name: str) -> float:
         return middle(results, "tenfold", name)
 
@@ -99,7 +117,7 @@ def _verdicts(results: Results) -> list[Verdict]:
         Verdict("goodput against the peak", figure("goodput") / figure("peak"), 0.9, "×"),
         Verdict("admitted p99 against unloaded", figure("admitted_p99_ms") / figure("calm_p99_ms"), 2.0, "×", False),
         Verdict("refusals' p99", figure("refused_p99_ms"), 50.0, "ms", at_least=False),
-        Verdict("live acks' p99", figure("ack_p99_ms"), 100.0, "ms", at_least=False),
+        Verdict("live acks' p99, before and during", figure("ack_p99_ms"), 100.0, "ms", at_least=False),
         Verdict(
             "memory, most against the first third's",
             figure("rss_max_mib") / figure("rss_first_third_mib"),

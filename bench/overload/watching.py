@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +17,7 @@ from bench.load import BadRun
 _EVERY_S = 0.05
 _PATIENCE_S = 10.0
 _LOOK_S = 0.05
+_IN_FLIGHT_S = 0.25  # after a breaker has opened: what was let in before may still be acknowledged
 
 
 @dataclass
@@ -85,3 +86,9 @@ def jobs(target: Target, limit_s: float) -> list[tuple[str, float]]:
         if time.monotonic() > deadline or all(state not in ("queued", "running") for state, _ in found):
             return found
         time.sleep(4 * _LOOK_S)
+
+
+def taken(kept: Sequence[tuple[str, float]], opened: Sequence[Mapping[str, Any]]) -> int:
+    """How many recordings (`jobs`) were acknowledged while the breaker was open (`log` of breaker.opened)."""
+    spans = [(line["at"] + _IN_FLIGHT_S, line["at"] + line["open_s"]) for line in opened]
+    return sum(any(since < at < until for since, until in spans) for _, at in kept)

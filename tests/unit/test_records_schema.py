@@ -268,7 +268,10 @@ _PLANS = {
     "waiting": {"jobs_waiting"},
     "renew": {"sqlite_autoindex_jobs_1"},
     "append": {"sqlite_autoindex_jobs_1", "events_of_job"},
-    "commit": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_usage_1", "sqlite_autoindex_turns_1", "jobs_of_tenant"},
+    "commit": {
+        *("sqlite_autoindex_jobs_1", "sqlite_autoindex_usage_1"),
+        *("sqlite_autoindex_turns_1", "jobs_of_tenant", "SCAN CONSTANT ROW"),
+    },
     "requeue": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_turns_1"},
     "running": {"jobs_running"},
     "page": {"jobs_of_owner", "jobs_of_owner_by_state"},

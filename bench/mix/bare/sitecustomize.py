@@ -1,6 +1,9 @@
 """Python imports this at its start when the folder is on PYTHONPATH. In a gateway process it takes away what `cost`
-wants to know the price of: who is calling, limits and the gate, metrics. (Log lines go by COSYGATE_LOG_LEVEL.) The
-served requests do the same work otherwise. For the benchmark alone: nothing of this can be set in CosyGate."""
+wants to know the price of: who is calling, limits and the gate, metrics, log lines and what they carry. The served
+requests do the same work otherwise. For the benchmark alone: nothing of this can be set in CosyGate.
+
+`cost` asks each server afterwards whether all of it is gone (or there): what a change of CosyGate puts out of this
+file's reach, ends the run."""
 
 import sys
 
@@ -11,7 +14,7 @@ class _Nothing:
     def __init__(self, *_args, **_options):
         pass
 
-    def labels(self, *_args, **_options):
+    def labels(self, *_args):
         return self
 
     def inc(self, *_args):
@@ -19,53 +22,98 @@ class _Nothing:
 
     dec = set = observe = inc
 
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_args, **_options: None
+
+class _Open:
+    """A way in that nobody counts."""
+
+    standing = None
+    low = False
+
+    async def begun(self):
+        pass
+
+    async def undone(self):
+        pass
+
+    def close(self):
+        pass
 
 
-def _bare():
-    import prometheus_client
+def _without_metrics():
+    """Before kit/metrics.py is imported, which makes all of them."""
+    from cosygate.kit import meters
 
-    prometheus_client.Counter = prometheus_client.Gauge = prometheus_client.Histogram = _Nothing
+    if "cosygate.kit.metrics" in sys.modules:
+        raise RuntimeError("the metrics are made already")
+    meters.Counter = meters.Gauge = meters.Histogram = _Nothing
 
+
+def _without_limits():
+    from cosygate.api import strangers
     from cosygate.flows import gate
-    from cosygate.model.principal import Principal
 
-    somebody = Principal("bench")
-
-    class Everybody:
-        async def identify(self, _credential):
-            return somebody
-
-    class Open:
-        standing = None
-
-        async def begun(self):
-            pass
-
-        def close(self):
-            pass
-
-    opened = Open()
+    opened = _Open()
 
     async def chunk(*_args, **_options):
         return opened
 
-    async def live(*_args, **_options):
+    async def nothing(*_args):
         return None
 
-    gate.Gate.chunk, gate.Gate.live = chunk, live
+    async def passes(self, scope, receive, send):
+        await self._app(scope, receive, send)
 
+    gate.Gate.chunk, gate.Gate.live, gate.Gate.undo_live = chunk, nothing, nothing
+    strangers.StrangerLane.__call__ = passes
+
+
+def _without_callers():
+    """Before the doors are imported, which take `identify` by its name."""
     from cosygate.api import callers
+    from cosygate.model.principal import Principal
 
-    async def identify(request, _callers, _scope, *_args, **_options):
+    if "cosygate.api.article" in sys.modules:
+        raise RuntimeError("a door has taken the real one already")
+    somebody = Principal("bench")
+
+    async def identify(request, _callers, _scope):
         request.scope["caller"] = somebody
         return somebody
 
     callers.identify = identify
 
 
+def _without_telling():
+    """The lines themselves go by COSYGATE_LOG_LEVEL; here what the edge does for them in each request: their context,
+    the seconds that a slow one's line has, their fields."""
+    from contextlib import nullcontext
+
+    from cosygate.api import edge
+
+    nowhere = nullcontext()
+
+    async def receive(self):
+        self._body_begun = True
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._body_over = True
+        return message
+
+    async def hand_on(self, message):
+        await self._send(message)
+
+    edge.bound = lambda **_fields: nowhere
+    exchange = edge._Exchange
+    for name in ("receive", "_hand_on", "record"):
+        getattr(exchange, name)  # AttributeError: it is called otherwise by now
+    exchange.receive, exchange._hand_on, exchange.record = receive, hand_on, lambda self: None
+
+
 if "cosygate.gateway" in getattr(sys, "orig_argv", []):
-    _bare()
+    try:
+        _without_metrics()
+        _without_callers()
+        _without_limits()
+        _without_telling()
+    except Exception as error:  # Python would tell of it and go on
+        raise SystemExit(f"{__file__}: {error!r}") from error
