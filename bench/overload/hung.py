@@ -12,7 +12,7 @@ from bench.contestants import Target
 from bench.live.load import spread_of
 from bench.live.serving import child
 from bench.overload.arrivals import Crowd, Plan
-from bench.overload.serving import AUDIO_S, FINAL_S, STREAMS, Config, arrivals, live_streams, server, token
+from bench.overload.serving import AUDIO_S, STREAMS, Config, arrivals, live_streams, script, server, token
 from bench.overload.watching import health, jobs, log, taken, wait_log
 from bench.plan import Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle
@@ -114,7 +114,7 @@ def replaced(target: Target, folder: Path, hangs: bool) -> Iterator[None]:
         try:
             wait_log(target, "breaker.opened", _OPENS_S)
             time.sleep(REPLACED_S)
-            (folder / "script.json").write_text(json.dumps({"delay_s": DELAY_S, "segment_s": FINAL_S}))
+            (folder / "script.json").write_text(json.dumps(script(DELAY_S)))
             child(target, "cosygate.engine").kill()
         except Exception as error:
             wrong.append(error)

@@ -11,6 +11,7 @@ from bench.stats import Figures, Results, Verdict, middle
 
 TENANTS = 10
 TIMES = 100
+OTHERS = 0.8  # of their share
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,17 @@ class Engine:
         return f"{self.slots} slots, {self.delay_s:g} s each"
 
 
-MANY, FEW = Engine(64, 4.0, 40.0), Engine(8, 2.0, 10.0)
+MANY, FEW = Engine(64, 8.0, 40.0), Engine(8, 4.0, 20.0)
 
 ABOUT = """
 Ten tenants, and the scripted engine: once with {many.slots} slots and {many.delay_s:g} s a recording, so
-{many.capacity:g} recordings a second and {many.share:g} for each tenant; once with {few.slots} and {few.delay_s:g} s,
-so {few.capacity:g} and {few.share:g}. Nine send just their share, evenly spaced, and ask for each ten times a second;
-with them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is {many.queue_s:g}
-and {few.queue_s:g} s of audio, of which a tenant may fill half. Recordings are not interrupted, so whoever comes
-while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on average), and one more
-recording is claimed ahead: so the fewer the slots, the more of this is seen. {seconds:g} s each, a fresh server for
-each.
+{many.capacity:g} recordings a second and {many.share:g} for each tenant; once with {few.slots} and {few.delay_s:g}
+s, so {few.capacity:g} and {few.share:g}. Nine send {part:.0%} of their share, evenly spaced, and ask for each ten
+times a second; with them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is
+{many.queue_s:g} and {few.queue_s:g} s of audio, of which a tenant may fill half. Recordings are not interrupted, so
+whoever comes while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on
+average), and one more recording is claimed ahead: so the fewer the slots, the more of this is seen. {seconds:g} s
+each, a fresh server for each.
 """
 
 
@@ -55,6 +56,7 @@ def work(config: Config) -> Work:
             many=MANY,
             few=FEW,
             times=TIMES,
+            part=OTHERS,
             many_turn=1000 / MANY.capacity,
             few_turn=1000 / FEW.capacity,
             seconds=config.seconds,
@@ -79,7 +81,7 @@ def work(config: Config) -> Work:
 def measure(config: Config, engine: Engine, noisy: bool, folder: Path) -> Figures:
     limits = {"queue_max_s": engine.queue_s, "queue_tenant_share": 0.5}
     with server(folder, slots=engine.slots, delay_s=engine.delay_s, **limits) as target:
-        crowds = [Crowd("others", token(target, f"t{n}"), engine.share, even=True) for n in range(1, TENANTS)]
+        crowds = [Crowd("others", token(target, f"t{n}"), OTHERS * engine.share, even=True) for n in range(1, TENANTS)]
         if noisy:
             crowds.append(Crowd("noisy", token(target, "t0"), TIMES * engine.share, ask_s=1.0))
         ramp_s = 2 * engine.delay_s

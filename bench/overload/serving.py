@@ -21,7 +21,7 @@ from bench.overload.arrivals import Plan
 from cosygate.adapters.callers_jwt import issue
 
 AUDIO_S = 1.0
-FINAL_S = 30.0  # of live speech without a pause
+FINAL_S = 5.0  # of live speech without a pause
 STREAMS = 8
 _UTTERANCE_S, _WARM_S = 2.0, 1.0
 _LOOK_S = 0.5
@@ -36,6 +36,13 @@ class Config:
     folder: Path
 
 
+def script(delay_s: float, rules: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """For the engine: a recording of AUDIO_S takes `delay_s`, the finals of live speech nothing beside (a real engine
+    takes a twentieth of a second for a second of speech)."""
+    takes = {"do": "wait", "wait_s": delay_s, "when": {"seconds": [0, AUDIO_S]}}
+    return {"segment_s": FINAL_S, "rules": [*rules, takes]}
+
+
 @contextmanager
 def server(
     folder: Path,
@@ -47,10 +54,8 @@ def server(
     **settings: object,
 ) -> Iterator[Target]:
     """`slots` recordings at once, each for `delay_s`: slots / delay_s a second. `rules` are the script's."""
-    # The delay is what a whole recording takes, and the script makes a live final take as long: so they are rare.
-    script = {"delay_s": delay_s, "segment_s": FINAL_S, "rules": list(rules)}
     given = {"engine_slots": slots, "queue_max_s": queue_max_s, "durability": "process", "drain_s": 0}
-    with scripted(folder, script, **(given | settings)) as target:
+    with scripted(folder, script(delay_s, rules), **(given | settings)) as target:
         yield target
 
 

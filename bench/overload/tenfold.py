@@ -18,15 +18,15 @@ TIMES = 10
 
 ABOUT = """
 `serve` with one gateway and the scripted engine: {slots} slots and {delay:g} s a recording, so {capacity:g}
-recordings a second; each has {audio:g} s, and `queue_max_s` is {queue:g}. That is so short on purpose: what waits is
-what the admitted ones wait for, and {queue:g} s of audio are worked off in {wait:.2g} s here. {streams} live streams
-of 16 kHz audio speak all the time (partials off, a final each {final:g} s: the script makes one take as long as a
-recording, and it goes first). Recordings are one request each, each on a new connection; their
-generator waits for no answer (open loop, Poisson, but for the peak), and measures from when each was due until its
-client has seen the result, asking ten times a second. Unloaded: a quarter of the capacity. Peak: {workers} clients
-that each send their next recording when the last has ended. Overload: {times} times the capacity for {seconds:g} s.
-Of the live acks' p99 that before the overload (unloaded and peak) or that during it counts, whichever is larger.
-`process` durability; server and generators share the machine's cores.
+recordings a second; each has {audio:g} s, and `queue_max_s` is {queue:g}. That is so short on purpose: what waits
+is what the admitted ones wait for, and {queue:g} s of audio are worked off in {wait:.2g} s here. {streams} live
+streams of 16 kHz audio speak all the time (partials off, a final each {final:g} s, which the script makes take no
+time). Recordings are one request each, each on a new connection; their generator waits for no answer (open loop,
+Poisson, but for the peak), and measures from when each was due until its client has seen the result, asking ten
+times a second. Unloaded: a quarter of the capacity. Peak: {workers} clients that each send their next recording
+when the last has ended. Overload: {times} times the capacity for {seconds:g} s. Of the live acks' p99 that before
+the overload (unloaded and peak) or that during it counts, whichever is larger. `process` durability; server and
+generators share the machine's cores.
 """
 
 

@@ -131,10 +131,9 @@ def test_few_slots_are_judged_as_many_are() -> None:
     ]
 
 
-def test_the_noisy_one_could_fill_any_engine_and_a_tenants_share_is_never_a_whole_queue() -> None:
+def test_the_noisy_one_sends_ten_times_what_the_whole_engine_can_do() -> None:
     for engine in (noisy.MANY, noisy.FEW):
-        assert noisy.TIMES * engine.share == 10 * engine.capacity
-        assert engine.share < engine.queue_s / 2 < engine.capacity * engine.delay_s
+        assert noisy.TIMES * engine.share == pytest.approx(10 * engine.capacity)
 
 
 def test_the_breaker_is_judged_with_two_gateways_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from cosygate.engine.messages import CallEnded, check_config
 from cosygate.engine.models import MOONSHINE_TINY_EN, SILERO_VAD, ModelFile, ModelPackage, locate, tokens_txt
-from cosygate.engine.recognisers.base import CannotStart, Hints, Model, RecogniserError
+from cosygate.engine.recognisers.base import CannotStart, Hints, Model, RecogniserError, Stopped
 from cosygate.engine.recognisers.scripted import Scripted, first_bytes_digest
 from cosygate.engine.slots import LineFull, Slots
 from cosygate.proto import speech_engine_pb2 as pb
@@ -167,6 +168,9 @@ def test_tokens_are_read_with_one_and_two_byte_lengths() -> None:
         {"rules": [{"do": "fail", "when": {"evry": 3}}]},
         {"rules": [{"do": "fail", "when": {"every": 0}}]},
         {"rules": [{"when": {}}]},
+        {"rules": [{"do": "wait"}]},
+        {"rules": [{"do": "wait", "wait_s": -1}]},
+        {"rules": [{"do": "fail", "wait_s": 1}]},
         {"hear": "music"},
         {"cut": "never"},
     ],
@@ -218,6 +222,22 @@ def test_rules_apply_when_all_their_conditions_hold() -> None:
     digest = first_bytes_digest(two.astype(np.float32), 100)
     assert failures(rule(sha256=digest, bytes=100), pieces) == [False, True, False, True]
     assert failures(rule(sha256=digest, bytes=100, piece=0), pieces) == [False, True, False, False]
+
+
+def test_a_rule_can_make_some_pieces_take_longer() -> None:
+    def rule(wait_s: float) -> Scripted:
+        return Scripted({"rules": [{"do": "wait", "wait_s": wait_s, "when": {"seconds": [0, 1]}}]})
+
+    one, two = np.zeros(16_000, np.float32), np.zeros(32_000, np.float32)
+    began = time.monotonic()
+    assert rule(0.2).recognise(one, Hints("scripted"), threading.Event())
+    assert time.monotonic() - began >= 0.2
+    assert rule(3_600).recognise(two, Hints("scripted"), threading.Event())
+    left = threading.Event()
+    left.set()
+    with pytest.raises(Stopped):
+        rule(3_600).recognise(one, Hints("scripted"), left)
+    assert not rule(0.2).instant and Scripted().instant
 
 
 def test_the_digest_is_that_of_the_bytes_that_were_sent() -> None:

@@ -8,7 +8,7 @@
 
 The table is read in the background while anybody asks, at most every 50 ms, and less often when it is so long that a
 look takes more than 2.5 ms: then 20 times as long lies between two, 0.5 s at most. Nobody waits for a look unless
-nothing was heard for a second (or for 0.1 s, by who would be refused). In doubt the view counts too much: two
+nothing was heard for a second (or for 0.7 s, by who would be refused). In doubt the view counts too much: two
 recordings never get the same last place in one process. What other processes take between two looks is not seen, nor
 what is coming to them: that may come on top of the bound, and so may what a recording grows by that is coming.
 """
@@ -31,7 +31,7 @@ _log = logger()
 _EVERY_S = 0.05  # between looks at the table, while somebody asks
 _PAUSE, _PAUSE_S = 20.0, 0.5  # and so many times as long as the last look took, up to this: long queues cost no more
 _STALE_S = 1.0  # then it is waited for
-JUST_NOW_S = 0.1  # or already then, before anybody is refused
+JUST_NOW_S = 0.7  # or already then, before anybody is refused; longer than a pause: under load nobody waits
 _PATIENCE_S = 0.25  # but not longer, counted from when it began: a table that hangs holds up nobody who comes later
 _UNDECLARED = 256 * 1024  # bytes of a first chunk that does not say its size
 _FIRST_RATE = 32_000.0  # bytes of a second of audio, before any recording was seen

@@ -45,8 +45,9 @@ _HANG_S = 24 * 3600.0
 class Rule:
     """When all given conditions hold, `do` happens. No condition: always."""
 
-    do: str  # fail, hang, crash
+    do: str  # fail, hang, crash, wait
     status: str = "INTERNAL"  # what fail answers
+    wait_s: float = 0.0  # how long wait takes, beside the script's delays
     every: int | None = None  # every nth piece of this process
     piece: int | None = None  # the piece's index in its recording
     seconds: tuple[float, float] | None = None  # the piece's duration lies in this range, both ends included
@@ -95,7 +96,8 @@ class Scripted:
         if not 0.1 <= segment_s <= 30 or min(self._delay_s, self._delay_per_audio_s) < 0:
             raise CannotStart("the script is not valid: segment_s is 0.1 to 30, delays are not negative")
         self.models: tuple[Model, ...] = (Model("scripted", languages, capabilities),)
-        self.instant = not (self._delay_s or self._delay_per_audio_s or any(r.do == "hang" for r in self._rules))
+        takes_time = any(rule.do in ("hang", "wait") for rule in self._rules)
+        self.instant = not (self._delay_s or self._delay_per_audio_s or takes_time)
         self._numbers = itertools.count(1)
 
     @classmethod
@@ -136,11 +138,21 @@ def _hang(_rule: Rule, stop: threading.Event) -> None:
     raise Stopped
 
 
+def _wait(rule: Rule, stop: threading.Event) -> None:
+    if stop.wait(rule.wait_s):
+        raise Stopped
+
+
 def _crash(_rule: Rule, _stop: threading.Event) -> None:
     os._exit(CRASH_STATUS)
 
 
-_ACTIONS: dict[str, Callable[[Rule, threading.Event], None]] = {"fail": _fail, "hang": _hang, "crash": _crash}
+_ACTIONS: dict[str, Callable[[Rule, threading.Event], None]] = {
+    "fail": _fail,
+    "hang": _hang,
+    "crash": _crash,
+    "wait": _wait,
+}
 
 
 def _entry(entry: Any) -> Recognised:
@@ -156,15 +168,18 @@ def _entry(entry: Any) -> Recognised:
 
 def _rule(rule: Mapping[str, Any]) -> Rule:
     when = rule.get("when", {})
-    if unknown := (set(rule) - {"when", "do", "status"}) | (set(when) - _CONDITIONS):
+    if unknown := (set(rule) - {"when", "do", "status", "wait_s"}) | (set(when) - _CONDITIONS):
         raise ValueError(f"a rule has unknown members: {', '.join(sorted(unknown))}")
     status = rule.get("status", "INTERNAL")
     if rule["do"] not in _ACTIONS or status not in STATUSES:
-        raise ValueError("a rule's do is fail, hang or crash; its status one of the engine contract's")
+        raise ValueError("a rule's do is fail, hang, crash or wait; its status one of the engine contract's")
+    wait_s = float(rule.get("wait_s", 0.0))
+    if not 0 <= wait_s <= _HANG_S or ("wait_s" in rule) != (rule["do"] == "wait"):
+        raise ValueError("a rule that waits has wait_s, not negative, and no other")
     conditions = dict(when)
     if "seconds" in conditions:
         low, high = conditions["seconds"]
         conditions["seconds"] = (float(low), float(high))
     if not isinstance(conditions.get("every", 1), int) or conditions.get("every", 1) < 1:
         raise ValueError("every is a whole number from 1")
-    return Rule(do=rule["do"], status=status, **conditions)
+    return Rule(do=rule["do"], status=status, wait_s=wait_s, **conditions)
