@@ -77,12 +77,16 @@ def wait_log(target: Target, action: str, limit_s: float) -> dict[str, Any]:
     return found[0]
 
 
+# What was spoken live becomes a job as well, and is none that the generator sent.
+_RECORDINGS = "SELECT state, created_at FROM jobs WHERE id NOT IN (SELECT id FROM live_sessions)"
+
+
 def jobs(target: Target, limit_s: float) -> list[tuple[str, float]]:
     """(state, when it was acknowledged) of every recording, once each has ended or `limit_s` have passed."""
     deadline = time.monotonic() + limit_s
     while True:
         with closing(sqlite3.connect(f"file:{target.data / 'cosygate.db'}?mode=ro", uri=True, timeout=10)) as database:
-            found: list[tuple[str, float]] = database.execute("SELECT state, created_at FROM jobs").fetchall()
+            found: list[tuple[str, float]] = database.execute(_RECORDINGS).fetchall()
         if time.monotonic() > deadline or all(state not in ("queued", "running") for state, _ in found):
             return found
         time.sleep(4 * _LOOK_S)
