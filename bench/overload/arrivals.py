@@ -36,6 +36,7 @@ class Crowd:
     workers: int = 0  # of the closed loop: each sends its next recording when its last has ended
     even: bool = False  # evenly spaced, instead of as chance has it (Poisson)
     ask_s: float = 0.1  # between two questions whether a recording has ended
+    starts_s: float = 0.0  # after the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Arrivals:
             await self._one(crowd, now)
 
     async def _arriving(self, crowd: Crowd, chance: random.Random) -> None:
-        due = self._began + chance.random() / crowd.rate
+        due = self._began + crowd.starts_s + chance.random() / crowd.rate
         while due < self._until:
             if (wait_s := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)

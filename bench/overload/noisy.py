@@ -12,6 +12,7 @@ from bench.stats import Figures, Results, Verdict, middle
 TENANTS = 10
 TIMES = 100
 OTHERS = 0.8  # of their share
+JOINS = 1.1  # times what a recording takes after the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ ABOUT = """
 Ten tenants, and the scripted engine: once with {many.slots} slots and {many.delay_s:g} s a recording, so
 {many.capacity:g} recordings a second and {many.share:g} for each tenant; once with {few.slots} and {few.delay_s:g}
 s, so {few.capacity:g} and {few.share:g}. Nine send {part:.0%} of their share, evenly spaced, and ask for each ten
-times a second; with them, or not, the tenth sends {times} times its own, and asks once a second. `queue_max_s` is
-{many.queue_s:g} and {few.queue_s:g} s of audio, of which a tenant may fill half. Recordings are not interrupted, so
-whoever comes while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on
+times a second; with them, or not, the tenth sends {times} times its own from when their first recordings have
+ended, and asks once a second. (To an idle engine it would have all slots at first, as recordings are not
+interrupted.) `queue_max_s` is {many.queue_s:g} and {few.queue_s:g} s of audio, of which a tenant may fill half.
+Whoever comes while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on
 average), and one more recording is claimed ahead: so the fewer the slots, the more of this is seen. {seconds:g} s
 each, a fresh server for each.
 """
@@ -83,7 +85,9 @@ def measure(config: Config, engine: Engine, noisy: bool, folder: Path) -> Figure
     with server(folder, slots=engine.slots, delay_s=engine.delay_s, **limits) as target:
         crowds = [Crowd("others", token(target, f"t{n}"), OTHERS * engine.share, even=True) for n in range(1, TENANTS)]
         if noisy:
-            crowds.append(Crowd("noisy", token(target, "t0"), TIMES * engine.share, ask_s=1.0))
+            crowds.append(
+                Crowd("noisy", token(target, "t0"), TIMES * engine.share, ask_s=1.0, starts_s=JOINS * engine.delay_s)
+            )
         ramp_s = 2 * engine.delay_s
         found = arrivals(Plan(target.port, tuple(crowds), config.seconds, ramp_s, AUDIO_S, engine.delay_s))
     others, other = found["others"], found.get("noisy", {"goodput": 0.0, "codes": {}})

@@ -72,6 +72,18 @@ async def test_what_is_done_and_refused_is_all_that_was_sent() -> None:
     judge(found)
 
 
+async def test_a_crowd_may_come_later_than_the_others() -> None:
+    seen: list[str] = []
+
+    def heard(head: str) -> tuple[int, dict[str, str]]:
+        if head.startswith("PUT"):
+            seen.append(head.partition("Bearer ")[2][:5])
+        return well(head)
+
+    await arrive(heard, Crowd("early", "early", 50.0, even=True), Crowd("late", "later", 50.0, even=True, starts_s=0.2))
+    assert 5 <= seen.index("later") < len(seen) - 3, "not with the first, and then as often as they"
+
+
 @pytest.mark.parametrize("waits", ["PUT", "GET"])
 async def test_a_recording_without_an_answer_is_a_fault(waits: str) -> None:
     """It ends by itself, and tells of each."""
