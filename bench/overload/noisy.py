@@ -45,8 +45,7 @@ times a second; with them, or not, the tenth sends {times} times its own from wh
 ended, and asks once a second. (To an idle engine it would have all slots at first, as recordings are not
 interrupted.) `queue_max_s` is {many.queue_s:g} and {few.queue_s:g} s of audio, of which a tenant may fill half.
 Whoever comes while all slots are taken waits until one ends (every {many_turn:.0f} and {few_turn:.0f} ms on
-average), and one more recording is claimed ahead: so the fewer the slots, the more of this is seen. {seconds:g} s
-each, a fresh server for each.
+average): so the fewer the slots, the more of this is seen. {seconds:g} s each, a fresh server for each.
 """
 
 

@@ -25,6 +25,8 @@ _LOOK_EVERY_S = 0.5  # with the outbox's two looks a second: four in all when id
 _RELAY_EVERY_S = 0.5
 _SWITCHES_EVERY_S = 1.0
 MOST_RUNNERS = 64  # as many as the setting `workers` allows
+_AHEAD_S = 1.0  # beyond which a job gains next to nothing by being decoded before it has a slot
+_LEARN = 0.1  # what one job changes of what is usual
 _SWEEP_EVERY_S = 3600.0  # it looks at every stored upload, and what it finds hurts nobody meanwhile
 
 
@@ -37,12 +39,14 @@ class Runner:
     def __init__(self, house: House, *, index: int, jobs: int, runners: int = 1) -> None:
         """`index` names this process slot and outlives it: a restarted one requeues what its earlier life held.
         `jobs`: how many at once; 0 follows the engines' slots, of which this one of `runners` takes its share, with one
-        more to be decoded meanwhile: a job that only waits for a slot is better left to be claimed."""
+        more to be decoded meanwhile while jobs are short: one that only waits for a slot is better left to be claimed,
+        as it would take that slot from whoever comes first then."""
         self._house = house
         self._claimant = claimant(index)
         self._jobs = jobs
         self._runners = runners
         self._backoff = Backoff(first_s=0.2, longest_s=5.0)
+        self._usual_s = 0.0  # that jobs took lately
         self._running: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -83,7 +87,8 @@ class Runner:
         await asyncio.gather(*self._running, sending, return_exceptions=True)
 
     def _limit(self) -> int:
-        return self._jobs or math.ceil((self._house.engines.slots() + 1) / self._runners)
+        ahead = 1 if self._usual_s < _AHEAD_S else 0
+        return self._jobs or max(1, math.ceil((self._house.engines.slots() + ahead) / self._runners))
 
     async def _dispatch(self) -> None:
         failures = 0
@@ -115,12 +120,13 @@ class Runner:
                 await self._room.wait()
 
     def _begin(self, claim: Claim) -> None:
-        job = asyncio.create_task(self._house.transcribe.run(claim))
+        job, began = asyncio.create_task(self._house.transcribe.run(claim)), self._house.clock.monotonic()
         self._running.add(job)
-        job.add_done_callback(self._ended)
+        job.add_done_callback(lambda job: self._ended(job, self._house.clock.monotonic() - began))
 
-    def _ended(self, job: asyncio.Task[None]) -> None:
+    def _ended(self, job: asyncio.Task[None], took_s: float) -> None:
         self._running.discard(job)
+        self._usual_s += _LEARN * (took_s - self._usual_s)
         self._room.set()
         if not job.cancelled() and (error := job.exception()):
             _log.error("runner.job_crashed", exc_info=error)  # its lease expires, and it is run again
