@@ -50,7 +50,7 @@ def ann(busy: Victim) -> Iterator[httpx2.Client]:
         with busy.http(user, tenant=tenant) as http:
             for task in http.get("/v1/tasks", params={"state": "queued", "limit": 100}).json()["tasks"]:
                 http.delete(f"/v1/task/{task['task_id']}")
-    time.sleep(0.12)  # a look that was just made is believed for 0.1 s
+    time.sleep(0.8)  # a look that was just made is believed for 0.7 s
 
 
 @pytest.fixture
