@@ -100,4 +100,6 @@ def check_sound(audio: bytes) -> None:
         alike.append(float(np.max(np.correlate(b, a, "valid") / np.sqrt(power * (a @ a) + 1))))
     assert alike, "too short to say"
     told = str([round(second, 3) for second in alike])
-    assert min(alike) > 0.5 and sum(second > 0.9 for second in alike) >= 0.8 * len(alike), told
+    # Of a few seconds one may be the one with the stumble.
+    clean = sum(second > 0.9 for second in alike)
+    assert min(alike) > 0.5 and clean >= min(0.8 * len(alike), len(alike) - 1), told

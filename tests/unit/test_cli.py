@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
@@ -18,6 +19,7 @@ from cosygate.cli.tokens import seconds
 from cosygate.cli.transcribe import UsageError, Wanted, _targets
 
 HELP_S = 0.3
+BARE_S = 0.015
 
 
 def cosygate(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -31,17 +33,22 @@ def cosygate(*arguments: str, **settings: str) -> subprocess.CompletedProcess[st
     )
 
 
+def cpu_s(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert command().returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
 def test_help_answers_within_the_promised_time() -> None:
-    """CPU seconds, the best of several: it waits for nothing, so on a machine that is not busy that is the time."""
-    spent = []
-    while len(spent) < 25 and min(spent, default=1.0) >= HELP_S:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        answer = cosygate("--help")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-        assert answer.returncode == 0
-        assert "transcribe" in answer.stdout
-    assert min(spent) < HELP_S
+    """CPU seconds, the best of several: it waits for nothing, so on a machine that is not busy that is the time. The
+    promise is for one on which Python itself starts in BARE_S; a slower one gets as much more."""
+    bare = min(cpu_s(lambda: subprocess.run([sys.executable, "-c", ""], text=True)) for _ in range(10))
+    promised, spent = HELP_S * max(1.0, bare / BARE_S), [1e9]
+    while len(spent) < 25 and min(spent) >= promised:
+        spent.append(cpu_s(lambda: cosygate("--help")))
+    assert min(spent) < promised
+    assert "transcribe" in cosygate("--help").stdout
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
