@@ -73,6 +73,17 @@ async def live_refused(victim: Victim) -> int:
     return closed.value.rcvd.code if closed.value.rcvd else 0
 
 
+async def completed_while_open(victim: Victim, http: httpx2.Client, last: bytes) -> str:
+    """The recording `begun` completes with its last chunk (its task's id); everything new is refused at once."""
+    done = put_chunk(http, "begun", 1, last, last=True)
+    assert done.status_code == 202  # it was begun before
+    assert at_each(victim, state) == [("open", "open", "2.0")] * 2
+    assert max(at_each(victim, refused)) < 1.0
+    assert await live_refused(victim) == 4503
+    task_id: str = done.json()["task_id"]
+    return task_id
+
+
 async def test_a_failing_engine_is_left_alone_until_a_probe_finds_it_well(data_dir: Path) -> None:
     with Victim(data_dir, script=FAILING, **SETTINGS) as victim, victim.http() as http:
         first, last = cut(recording(0), 20_000)
@@ -85,12 +96,7 @@ async def test_a_failing_engine_is_left_alone_until_a_probe_finds_it_well(data_d
         victim.rehearse()  # from now on it would work
         victim.engine(0).kill()
 
-        done = put_chunk(http, "begun", 1, last, last=True)
-        assert done.status_code == 202  # it was begun before
-        jobs.append(done.json()["task_id"])
-        assert at_each(victim, state) == [("open", "open", "2.0")] * 2
-        assert max(at_each(victim, refused)) < 1.0
-        assert await live_refused(victim) == 4503
+        jobs.append(await completed_while_open(victim, http, last))
         begun = victim.job(jobs[-1])
         assert not _lines(victim, "breaker.probing")
         assert (begun["state"], begun["fence"]) == ("queued", 0)  # nobody claims what nobody could hear
@@ -119,12 +125,7 @@ async def test_an_engine_that_fails_one_call_in_sixteen_is_left_alone_for_a_whil
         assert 1 / 20 < len(failed) / len(calls) < 1 / 14, "it is the share that opened it, and not a row of failures"
         assert 19.5 <= _at(opened) - _at(failed[0]) <= 31, "once each 10 s of its window have a failure"
 
-        done = put_chunk(http, "begun", 1, last, last=True)
-        assert done.status_code == 202  # it was begun before
-        jobs.append(done.json()["task_id"])
-        assert at_each(victim, state) == [("open", "open", "2.0")] * 2
-        assert max(at_each(victim, refused)) < 1.0
-        assert await live_refused(victim) == 4503
+        jobs.append(await completed_while_open(victim, http, last))
         begun = victim.job(jobs[-1])
         assert time.monotonic() - began < 0.9 * OPEN_S, "this machine is too slow for what the test looks at"
         assert not _lines(victim, "breaker.probing")

@@ -141,10 +141,7 @@ class _Exchange:
             return  # it has been waited for already
         headers = dict(self._scope["headers"])
         if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
-            if self._status >= 400:
-                await self._throw_away()  # there is none: this returns at once, and the connection lives on
-            else:
-                self._body_over = True
+            self._body_over = True  # there is none, and the connection lives on
             return
         if not self._body_begun and b"expect" in headers:
             return  # it waits for our word before it sends anything (RFC 9110 §10.1.1): this answer is it

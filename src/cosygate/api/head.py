@@ -12,7 +12,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from cosygate.api.bare import MALFORMED as _MALFORMED
+from cosygate.api.bare import MALFORMED
 
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
@@ -86,7 +86,7 @@ class BoundedHead(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed is told no more than that: not which server says so, nor where it stumbled. The rest of
         the connection is not looked at: what follows a malformed request may be anybody's idea of another one."""
-        self._refuse(_MALFORMED)
+        self._refuse(MALFORMED)
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_max_s, self._refuse_head, _TOO_SLOW)

@@ -74,9 +74,8 @@ _FORGET_ALL = sa.delete(turns)
 _FORGET_BEFORE = sa.delete(turns).where(turns.c.priority < _LEVEL)
 _OWE_MORE = sa.update(turns).where(_its_own).values(debt_s=turns.c.debt_s + bindparam("more", type_=sa.Double))
 _FORGET_ITS = sa.delete(turns).where(_its_own, turns.c.debt_s <= 0)
-_waits_before = sa.exists().where(
-    _ready_here, jobs.c.tenant < _whose
-)  # each a range of the index: a crowd costs nothing
+# Each a range of the index: a crowd costs nothing.
+_waits_before = sa.exists().where(_ready_here, jobs.c.tenant < _whose)
 _waits_behind = sa.exists().where(_ready_here, jobs.c.tenant > _whose)
 _OTHERS_WAIT = sa.select(_waits_before | _waits_behind)
 
