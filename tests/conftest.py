@@ -16,11 +16,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """`@pytest.mark.needs("chromium")`: skipped with the reason where it is missing, a failure with CI=true."""
     for marker in item.iter_markers("needs"):
         for program in marker.args:
-            if shutil.which(program) is None:
+            if not installed(program):
                 reason = f"{program} is not installed (make test installs it where it may)"
                 if os.environ.get("CI") == "true":
                     pytest.fail(reason)
                 pytest.skip(reason)
+
+
+def installed(program: str) -> bool:
+    """PostgreSQL's server is not on the path in Debian."""
+    return shutil.which(program) is not None or (
+        program == "postgres" and any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    )
 
 
 @pytest.fixture(scope="module")
