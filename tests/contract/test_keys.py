@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ from cosygate.ports.callers import Callers
 from cosygate.ports.keys import Revoked
 from cosygate.ports.tickets import SHARE
 from tests.support.clock import MovedClock, SeededRandomness
-from tests.support.records import locked_by_another_process
+from tests.support.records import Place
 
 NOW = 1_800_000_000.25
 LATER = NOW + 1_000
@@ -32,17 +31,9 @@ THREE = replace(ONE, id="3", name="")
 Door = Callable[[], Awaitable[SqlRecords]]
 
 
-@pytest.fixture(params=["sqlite-process", "sqlite-disk"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
-    url, durability = f"sqlite:///{tmp_path / 'records.db'}", request.param.removeprefix("sqlite-")
-    return lambda: SqlRecords.open(url, durability=durability, busy_s=0.2)
-
-
 @pytest.fixture
-async def records(door: Door) -> AsyncIterator[SqlRecords]:
-    opened = await door()
-    yield opened
-    await opened.close()
+def busy_s() -> float:
+    return 0.5
 
 
 async def void(records: SqlRecords, mark: tuple[int, float] = (0, 0.0)) -> Revoked:
@@ -143,9 +134,9 @@ async def test_there_are_not_too_many(records: SqlRecords) -> None:
     await records.revocations.token("jti:a", LATER, NOW)  # again is not more
 
 
-async def test_a_locked_database_changes_nothing(records: SqlRecords, tmp_path: Path) -> None:
+async def test_a_locked_database_changes_nothing(records: SqlRecords, place: Place) -> None:
     await records.keys.add(ONE)
-    with locked_by_another_process(tmp_path / "records.db", "IMMEDIATE"):
+    with place.locked("IMMEDIATE"):
         for write in (
             records.keys.add(TWO),
             records.keys.used({"1": NOW}),
@@ -168,13 +159,16 @@ def ring(records: SqlRecords) -> Keyring:
     return Keyring(records.keys, records.revocations, MovedClock(NOW), SeededRandomness())
 
 
-async def test_a_key_that_is_made_is_stored_by_its_hash(ring: Keyring, records: SqlRecords, tmp_path: Path) -> None:
+async def test_a_key_that_is_made_is_stored_by_its_hash(ring: Keyring, records: SqlRecords, place: Place) -> None:
     text = await ring.create("ann", tenant="acme", scopes=None, name="phone", ttl_s=60)
     (stored,) = [key async for key in ring.all(None)]
     assert stored == ApiKey(
         id_of(text) or "", hash_of(text), "phone", "acme", "ann", DEFAULT_SCOPES, NOW, expires_at=NOW + 60
     )
-    on_disk = b"".join(path.read_bytes() for path in tmp_path.glob("records.db*"))
+    if place.sqlite:
+        on_disk = b"".join(path.read_bytes() for path in place.path.parent.glob("records.db*"))
+    else:
+        on_disk = str(place.rows("SELECT * FROM api_keys")).encode()
     assert stored.hash.encode() in on_disk
     assert text.encode() not in on_disk and text[21:64].encode() not in on_disk
 

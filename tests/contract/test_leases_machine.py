@@ -1,6 +1,6 @@
 """Job leasing under every order of events that Hypothesis can think of, against a model in plain Python.
 
-Several claimants work on one file through doors of their own (as processes would); any claim ever given may write at
+Several claimants work on one database through doors of their own (as processes would); any claim ever given may write at
 any time, however stale; the clock jumps; doors are closed and opened. The model says what each call must return, and
 after each step the tables must tell the same as the model. Deterministic: the same examples in every run.
 """
@@ -8,12 +8,11 @@ after each step the tables must tell the same as the model. Deterministic: the s
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Coroutine
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import TERMINAL, TRANSITIONS, Claim, JobState, Requeue
 from cosygate.ports.records import Beat
+from tests.contract.conftest import POSTGRES
 from tests.support.leasing_model import LeasingModel, ModelJob, visible
-from tests.support.records import OWNER, new_job, open_records, submit
+from tests.support.records import OWNER, a_place, in_some_order, new_job, submit
 
 T = TypeVar("T")
 DOORS = 2
@@ -41,13 +41,13 @@ new_jobs = st.lists(  # (priority, owner, cost)
 
 
 class Leasing(RuleBasedStateMachine):
-    template: Path  # a migrated, empty database
+    kind: str  # of database
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp(prefix="leasing-"))
-        self.path = self.folder / "records.db"
+        self.places = ExitStack()
+        self.place = self.places.enter_context(a_place(self.kind))
         self.doors: list[SqlRecords] = []
         self.model = LeasingModel()
         self.jobs: list[str] = []
@@ -64,8 +64,7 @@ class Leasing(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        shutil.copy(self.template, self.path)
-        self.doors = [self.run(open_records(self.path)) for _ in range(DOORS)]
+        self.doors = [self.run(self.place.open()) for _ in range(DOORS)]
         self.submit([(0, OWNER, 1.0), (1, OWNER, 1.0), (0, OWNER, 1.0)], 0)
 
     def teardown(self) -> None:
@@ -75,7 +74,13 @@ class Leasing(RuleBasedStateMachine):
             self.run(door.close())
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
-        shutil.rmtree(self.folder)
+        self.places.close()
+
+    def known(self, state: tuple[LeasingModel, list[Claim]] | None) -> tuple[LeasingModel, list[Claim]]:
+        before = self.model, self.claims
+        if state is not None:
+            self.model, self.claims = state
+        return before
 
     def some(self, every: list[T], alive: list[T], pick: Pick) -> T:
         number, which = pick
@@ -154,8 +159,8 @@ class Leasing(RuleBasedStateMachine):
         async def race() -> list[Claim | None]:
             return await asyncio.gather(*(self.doors[door].leases.claim(worker, self.now) for worker in WORKERS))
 
-        for worker, claim in zip(WORKERS, self.run(race()), strict=True):
-            self.expect_claim(claim, worker)
+        claims = dict(zip(WORKERS, self.run(race()), strict=True))
+        in_some_order(self.place, claims, lambda worker, claim: self.expect_claim(claim, worker), self.known)
 
     @rule(pick=picks, door=door_numbers)
     def renew(self, pick: Pick, door: int) -> None:
@@ -215,7 +220,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(pick=picks, order=st.permutations(["succeed", "renew", "lose"]))
     def worker_and_reaper_collide(self, pick: Pick, order: list[str]) -> None:
-        """All at once on one door, where the first to ask is the first to be served."""
+        """All at once on one door."""
         leases, claim = self.doors[0].leases, self.some_claim(pick)
 
         async def race() -> list[Any]:
@@ -226,16 +231,18 @@ class Leasing(RuleBasedStateMachine):
             }
             return await asyncio.gather(*(calls[name] for name in order))
 
-        for name, outcome in zip(order, self.run(race()), strict=True):
+        def expect(name: str, outcome: Any) -> None:
             model = self.model.held(claim)
             if name == "lose":
                 assert outcome == self.model.requeue(claim, Requeue.LOST, self.now, FAULT)
-                continue
+                return
             assert outcome is (model is not None)
             if model and name == "renew":
                 model.beat += 1
             elif model:
                 model.succeed({"text": "collided"})
+
+        in_some_order(self.place, dict(zip(order, self.run(race()), strict=True)), expect, self.known)
 
     @rule(pick=picks, why=st.sampled_from(Requeue), times=st.sampled_from((2, 3, 19, 20, 21)))
     def bad_luck(self, pick: Pick, why: Requeue, times: int) -> None:
@@ -288,7 +295,7 @@ class Leasing(RuleBasedStateMachine):
     def restart(self, door: int, worker: str) -> None:
         """A process ends and another takes its place: it gives its earlier claims back at once."""
         self.run(self.doors[door].close())
-        self.doors[door] = self.run(open_records(self.path))
+        self.doors[door] = self.run(self.place.open())
         leases = self.doors[door].leases
         mine = self.run(leases.running(worker))
         assert {own.job_id for own in mine} == {m.id for m in self.model.jobs.values() if m.claimant == worker}
@@ -298,7 +305,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3), door=door_numbers)
     def send_hints(self, limit: int, door: int) -> None:
-        assert self.run(self.doors[door].outbox.take(limit)) == self.hints[:limit]
+        assert [hint.job_id for hint in self.run(self.doors[door].outbox.take(limit))] == self.hints[:limit]
         self.hints = self.hints[limit:]
 
     @rule(pick=picks, delay_s=st.sampled_from((5.0, 30.0)), jump=st.sampled_from((4.0, 30.0, -10.0, -3_600.0)))
@@ -351,16 +358,14 @@ class Leasing(RuleBasedStateMachine):
             self.seen_stories[model.id] = list(model.story)
 
 
-def test_leases(tmp_path: Path) -> None:
-    template = tmp_path / "template.db"
-    asyncio.run(_migrate(template))
-
+@pytest.mark.parametrize("kind", ["sqlite-process", POSTGRES])
+def test_leases(kind: str) -> None:
     class LeasingHere(Leasing):
         pass
 
-    LeasingHere.template = template
+    LeasingHere.kind = kind
     LeasingHere.TestCase.settings = settings(
-        max_examples=60,
+        max_examples=60 if kind != "postgres" else 20,  # where each step takes longer
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
@@ -369,8 +374,3 @@ def test_leases(tmp_path: Path) -> None:
         suppress_health_check=list(HealthCheck),
     )
     LeasingHere.TestCase("runTest").runTest()
-
-
-async def _migrate(path: Path) -> None:
-    records = await open_records(path)
-    await records.close()

@@ -1,6 +1,6 @@
 """Live sessions under every order of events that Hypothesis can think of, against a model in plain Python.
 
-Two gateways work on one file through doors of their own; any claim ever given may write at any time, however stale. The
+Two gateways work on one database through doors of their own; any claim ever given may write at any time, however stale. The
 model says what each call must return, and after each step the tables must tell the same as the model. Deterministic:
 the same examples in every run.
 """
@@ -8,13 +8,12 @@ the same examples in every run.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -24,8 +23,9 @@ from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import JobState
 from cosygate.model.live import LiveSession, LiveState, SafeMark
 from cosygate.ports.live import HeldSession
+from tests.contract.conftest import POSTGRES
 from tests.support.live_records import final, live_job, new_session, segment
-from tests.support.records import open_records
+from tests.support.records import a_place, in_some_order
 
 T = TypeVar("T")
 HOLDERS = ("g1", "g2")
@@ -65,13 +65,13 @@ Pick = tuple[int, str]
 
 
 class Live(RuleBasedStateMachine):
-    template: Path  # a migrated, empty database
+    kind: str  # of database
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp(prefix="live-"))
-        self.path = self.folder / "records.db"
+        self.places = ExitStack()
+        self.place = self.places.enter_context(a_place(self.kind))
         self.doors: dict[str, SqlRecords] = {}
         self.model: dict[int, ModelSession] = {}  # by number; gone ones are not in it
         self.claims: list[Held] = []
@@ -82,8 +82,7 @@ class Live(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        shutil.copy(self.template, self.path)
-        self.doors = {holder: self.run(open_records(self.path)) for holder in HOLDERS}
+        self.doors = {holder: self.run(self.place.open()) for holder in HOLDERS}
         self.begin("g1", OWNERS[0])
 
     def teardown(self) -> None:
@@ -91,7 +90,15 @@ class Live(RuleBasedStateMachine):
             self.run(door.close())
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
-        shutil.rmtree(self.folder)
+        self.places.close()
+
+    def known(
+        self, state: tuple[dict[int, ModelSession], list[Held]] | None
+    ) -> tuple[dict[int, ModelSession], list[Held]]:
+        before = self.model, self.claims
+        if state is not None:
+            self.model, self.claims = state
+        return before
 
     def held(self, claim: Held) -> ModelSession | None:
         """The session of a claim that still holds."""
@@ -204,7 +211,7 @@ class Live(RuleBasedStateMachine):
 
     @rule(pick=picks, mark=marks, order=st.permutations(["keep", "claim", "finish"]))
     def collide(self, pick: Pick, mark: SafeMark, order: list[str]) -> None:
-        """All at once on one door, where the first to ask is the first to be served."""
+        """All at once on one door."""
         claim, live = self.some_claim(pick), self.doors["g1"].live
         session, result = self.model.get(claim.number), {"text": "collided"}
         owner = session.row.owner if session else OWNERS[0]
@@ -218,13 +225,15 @@ class Live(RuleBasedStateMachine):
             }
             return await asyncio.gather(*(calls[name] for name in order))
 
-        for name, outcome in zip(order, self.run(race()), strict=True):
+        def expect(name: str, outcome: Any) -> None:
             if name == "keep":
                 self.expect_keep(claim, finals, mark, outcome)
             elif name == "claim":
                 self.expect_claim(claim, "g1", outcome)
             else:
                 self.expect_finish(claim, result, outcome)
+
+        in_some_order(self.place, dict(zip(order, self.run(race()), strict=True)), expect, self.known)
 
     @rule(pick=picks)
     def discard(self, pick: Pick) -> None:
@@ -253,7 +262,7 @@ class Live(RuleBasedStateMachine):
     @rule(holder=holders)
     def restart(self, holder: str) -> None:
         self.run(self.doors[holder].close())
-        self.doors[holder] = self.run(open_records(self.path))
+        self.doors[holder] = self.run(self.place.open())
 
     # --- what must hold after each step -------------------------------------------------------------------------
 
@@ -295,16 +304,14 @@ class Live(RuleBasedStateMachine):
             assert [event.kind for event in events[-2:]] == ["progress", "done"]
 
 
-def test_live_sessions(tmp_path: Path) -> None:
-    template = tmp_path / "template.db"
-    asyncio.run(_migrate(template))
-
+@pytest.mark.parametrize("kind", ["sqlite-process", POSTGRES])
+def test_live_sessions(kind: str) -> None:
     class LiveHere(Live):
         pass
 
-    LiveHere.template = template
+    LiveHere.kind = kind
     LiveHere.TestCase.settings = settings(
-        max_examples=25,
+        max_examples=25 if kind != "postgres" else 8,  # where each step takes longer
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
@@ -313,8 +320,3 @@ def test_live_sessions(tmp_path: Path) -> None:
         suppress_health_check=list(HealthCheck),
     )
     LiveHere.TestCase("runTest").runTest()
-
-
-async def _migrate(path: Path) -> None:
-    records = await open_records(path)
-    await records.close()

@@ -6,9 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,23 +20,9 @@ from cosygate.model.live import LiveState, SafeMark
 from cosygate.model.upload import UploadState
 from cosygate.ports.live import HeldSession
 from tests.support.live_records import RESULT, final, live_job, mark, new_session, segment, session_id
-from tests.support.records import OWNER, new_upload, submit
+from tests.support.records import OWNER, Place, new_upload, submit
 
-# name → how to open the same records again and again: one door per process of the real thing.
 Door = Callable[[], Awaitable[SqlRecords]]
-
-
-@pytest.fixture(params=["sqlite-process", "sqlite-disk"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
-    url, durability = f"sqlite:///{tmp_path / 'records.db'}", request.param.removeprefix("sqlite-")
-    return lambda: SqlRecords.open(url, durability=durability)
-
-
-@pytest.fixture
-async def records(door: Door) -> AsyncIterator[SqlRecords]:
-    opened = await door()
-    yield opened
-    await opened.close()
 
 
 async def begin(records: SqlRecords, number: int, *, owner: str = OWNER, holder: str = "g1") -> str:
@@ -387,14 +373,17 @@ async def test_a_slow_clock_makes_no_ticket_good_again(records: SqlRecords) -> N
 # --- several processes -------------------------------------------------------------------------------------------
 
 _RIVAL = """
-import asyncio, json, sys
+import asyncio, json, sys, time
 from cosygate.adapters.records_sql import SqlRecords
 async def main(url, name, sessions):
     records = await SqlRecords.open(url, durability="process", busy_s=30.0)
     print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
+    start = float(await asyncio.to_thread(sys.stdin.readline))
+    await asyncio.sleep(max(0.0, start - time.monotonic()))
     claims, spent = [], []
     for n in range(100):
+        if name == "g3":  # from the other end: who walks behind gets nothing
+            n = n - n % 20 + 19 - n % 20
         sid, epoch = sessions[n % 20], 1 + n // 20
         if await records.live.claim(sid, epoch, name):
             claims.append([sid, epoch])
@@ -406,11 +395,10 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
 """
 
 
-async def test_two_processes_never_hold_the_same(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'records.db'}"
-    records = await SqlRecords.open(url, durability="process")
+async def test_two_processes_never_hold_the_same(place: Place) -> None:
+    records = await place.open()
     sessions = [await begin(records, number) for number in range(20)]
-    command = [sys.executable, "-c", _RIVAL, url]
+    command = [sys.executable, "-c", _RIVAL, place.url]
     rivals = [
         subprocess.Popen([*command, name, *sessions], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("g2", "g3")
@@ -418,7 +406,8 @@ async def test_two_processes_never_hold_the_same(tmp_path: Path) -> None:
     for rival in rivals:
         assert rival.stdout is not None
         assert await asyncio.to_thread(rival.stdout.readline) == "ready\n"
-    answers = await asyncio.gather(*(asyncio.to_thread(rival.communicate, "go\n", timeout=60) for rival in rivals))
+    start = f"{time.monotonic() + 0.5}\n"
+    answers = await asyncio.gather(*(asyncio.to_thread(rival.communicate, start, timeout=60) for rival in rivals))
     (claims_2, spent_2), (claims_3, spent_3) = (json.loads(output) for output, _ in answers)
     assert all((claims_2, claims_3, spent_2, spent_3))  # everybody got some
     assert sorted(claims_2 + claims_3) == sorted([sid, epoch] for sid in sessions for epoch in range(1, 6))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,27 +15,13 @@ from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
 from cosygate.model.upload import UploadState
 from cosygate.model.webhook import Answer, DeliveryState
-from cosygate.ports.records import MAX_DELAY_S, Beat
+from cosygate.ports.records import MAX_DELAY_S, Beat, Hint
 from cosygate.ports.webhooks import Room
 from tests.support.deliveries import ended
 from tests.support.records import OWNER, new_job, new_upload, submit
 
-# name → how to open the same records again and again: one door per process of the real thing.
 Door = Callable[[], Awaitable[SqlRecords]]
 RESULT = {"text": "hello", "duration": 1.5, "language": "en", "segments": [{"id": 0, "text": "hello – ça va"}]}
-
-
-@pytest.fixture(params=["sqlite-process", "sqlite-disk"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
-    url, durability = f"sqlite:///{tmp_path / 'records.db'}", request.param.removeprefix("sqlite-")
-    return lambda: SqlRecords.open(url, durability=durability)
-
-
-@pytest.fixture
-async def records(door: Door) -> AsyncIterator[SqlRecords]:
-    opened = await door()
-    yield opened
-    await opened.close()
 
 
 async def claimed(records: SqlRecords, now: float = 3_000.0, by: str = "worker") -> Claim:
@@ -152,7 +138,7 @@ async def test_completing_writes_job_event_and_hint_at_once(records: SqlRecords)
     assert (job.state, job.fence, job.attempt, job.percent, job.priority) == (JobState.QUEUED, 0, 0, 0, 1)
     assert await records.jobs.get(OWNER, job.id) == job
     assert await story(records, job.id) == [("progress", {"percent": 0})]
-    assert await records.outbox.take(10) == [job.id]
+    assert await records.outbox.take(10) == [Hint(job.id, 1)]
     assert await records.outbox.take(10) == []
 
 
@@ -162,7 +148,7 @@ async def test_completing_again_returns_the_job_that_exists(records: SqlRecords)
     claim = await claimed(records)
     await records.leases.commit(claim, 3_001.0, result=RESULT)
     assert (await records.uploads.complete(new_job(1))).state is JobState.SUCCEEDED
-    assert await records.outbox.take(10) == [job.id]
+    assert await records.outbox.take(10) == [Hint(job.id, 0)]
 
 
 async def test_completing_in_a_race_makes_one_job(door: Door, records: SqlRecords) -> None:
@@ -174,7 +160,7 @@ async def test_completing_in_a_race_makes_one_job(door: Door, records: SqlRecord
         jobs = await asyncio.gather(*(doors[n % 2].uploads.complete(rival) for n, rival in enumerate(rivals)))
         assert len({job.id for job in jobs}) == 1
         assert len(await records.jobs.page(OWNER, state=None, before=None, limit=50)) == 1
-        assert await other.outbox.take(10) == [jobs[0].id]
+        assert await other.outbox.take(10) == [Hint(jobs[0].id, 0)]
     finally:
         await other.close()
 
@@ -266,6 +252,21 @@ async def test_claims_go_by_priority_then_age(records: SqlRecords) -> None:
     order = [(await claimed(records)).job_id for _ in range(4)]
     assert order == [new_job(number).id for number in (2, 4, 1, 3)]
     assert await records.leases.claim("worker", 3_000.0) is None
+
+
+async def test_claims_may_be_of_some_priorities_alone(records: SqlRecords) -> None:
+    for number, priority in ((1, 0), (2, 10), (3, 5), (4, 10)):
+        await submit(records, number, priority=priority)
+    claim = await records.leases.claim("w", 3_000.0, priorities=(10, 10))
+    assert claim is not None and claim.job_id == new_job(2).id
+    await records.leases.requeue(claim.job_id, claim.fence, Requeue.HAND_BACK, 3_000.0, delay_s=5.0)
+    for now, expected in ((3_001.0, 4), (3_001.0, None), (3_006.0, 2), (3_006.0, None)):
+        claim = await records.leases.claim("w", now, priorities=(6, 2**31 - 1))
+        assert (claim and claim.job_id) == (expected and new_job(expected).id)
+    assert (await claimed(records)).job_id == new_job(1).id
+    assert await records.leases.claim("w", 3_000.0, priorities=(0, 4)) is None
+    claim = await records.leases.claim("w", 3_000.0, priorities=(0, 5))
+    assert claim is not None and claim.job_id == new_job(3).id
 
 
 async def test_a_claim_is_one_callers(door: Door, records: SqlRecords) -> None:
@@ -394,6 +395,45 @@ async def test_a_clock_set_back_delays_by_no_more_than_the_longest_delay(records
     assert await records.leases.claim("worker", 90_000.0 + MAX_DELAY_S) is not None
 
 
+async def test_everybody_at_once_on_the_same_jobs(door: Door, records: SqlRecords) -> None:
+    """Claims, hand-backs, cancels, commits of several tenants through several doors: each job ends once, and nothing is
+    skipped."""
+    doors = [records, await door(), await door()]
+    for number in range(45):
+        await submit(records, number, owner=f"t{number % 3}/ann", priority=number % 2, cost_s=1.0 + number % 4)
+    ended: dict[str, str] = {}
+
+    async def work(name: int) -> None:
+        mine, tries = doors[name % 3], 0
+        while (claim := await mine.leases.claim(f"w{name}", 3_000.0)) is not None:
+            tries += 1
+            await mine.events.append(claim, [("segment", {"by": name})], 50)
+            if tries % 4 == 1:
+                why = (Requeue.HAND_BACK, Requeue.LOST)[name % 2]
+                await mine.leases.requeue(claim.job_id, claim.fence, why, 3_000.0)
+            elif await mine.leases.commit(claim, 3_001.0, result=RESULT | {"duration": 9.0}):
+                assert ended.setdefault(claim.job_id, "succeeded") == "succeeded"
+
+    async def cancel() -> None:
+        for number in range(0, 45, 5):
+            job = await doors[1].jobs.cancel(f"t{number % 3}/ann", new_job(number).id, 3_000.0)
+            assert job is not None
+            if job.state is JobState.CANCELLED:
+                assert ended.setdefault(job.id, "cancelled") == "cancelled"
+
+    await asyncio.gather(*(work(name) for name in range(6)), cancel())
+    while (claim := await records.leases.claim("last", 3_000.0)) is not None:  # handed back as all others had left
+        await records.leases.commit(claim, 3_001.0, result=RESULT)
+        ended[claim.job_id] = "succeeded"
+    assert len(ended) == 45
+    counts = await records.health.counts()
+    assert (counts["queued"], counts["running"]) == (0, 0)
+    assert counts["succeeded"] == list(ended.values()).count("succeeded")
+    for number in range(45):
+        told = await story(records, new_job(number).id)
+        assert told[-1][0] == ("done" if ended[new_job(number).id] == "succeeded" else "cancelled")
+
+
 # --- events, outbox, health --------------------------------------------------------------------------------------
 
 
@@ -444,7 +484,9 @@ async def test_a_job_claimed_again_starts_its_story_anew(records: SqlRecords) ->
 async def test_hints_are_taken_once_in_order(records: SqlRecords) -> None:
     jobs = [await submit(records, number) for number in range(5)]
     taken = await asyncio.gather(records.outbox.take(2), records.outbox.take(2), records.outbox.take(2))
-    assert [job_id for some in taken for job_id in some] == [job.id for job in jobs]
+    found = [[hint.job_id for hint in some] for some in taken]
+    assert sorted(itertools.chain(*found)) == [job.id for job in jobs]  # of three at once, each takes the oldest left
+    assert all(some == sorted(some) for some in found)
 
 
 async def test_health_and_counts(records: SqlRecords) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from cosygate import errors
 from cosygate.flows.switchboard import DRAIN, Switchboard
 from tests.support.clock import MovedClock
-from tests.support.records import open_records
+from tests.support.records import Place
 
 
-async def test_a_switch_is_what_was_set_last(tmp_path: Path) -> None:
-    records = await open_records(tmp_path / "x.db")
-    other = await open_records(tmp_path / "x.db")
+async def test_a_switch_is_what_was_set_last(place: Place) -> None:
+    records, other = await place.open(), await place.open()
     assert await records.switches.read() == {}
     await records.switches.set("a", "on", 1.0)
     await other.switches.set("b", "on", 2.0)
@@ -24,9 +21,9 @@ async def test_a_switch_is_what_was_set_last(tmp_path: Path) -> None:
     await other.close()
 
 
-async def test_draining_reaches_every_process_and_outlives_them(tmp_path: Path) -> None:
+async def test_draining_reaches_every_process_and_outlives_them(place: Place) -> None:
     clock = MovedClock()
-    records, other = await open_records(tmp_path / "x.db"), await open_records(tmp_path / "x.db")
+    records, other = await place.open(), await place.open()
     here, there = Switchboard(records.switches, clock), Switchboard(other.switches, clock)
     await here.look()
     assert not here.drained()
@@ -39,7 +36,7 @@ async def test_draining_reaches_every_process_and_outlives_them(tmp_path: Path) 
     assert here.drained()
     with pytest.raises(errors.DatabaseBusy):
         await here.drain(False)
-    again = await open_records(tmp_path / "x.db")
+    again = await place.open()
     life = Switchboard(again.switches, clock)
     await life.look()
     assert life.drained()

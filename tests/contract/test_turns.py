@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,8 @@ from hypothesis import strategies as st
 
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import MAX_LOST, Claim, Requeue
-from tests.support.records import open_records, rows, submit
+from tests.contract.conftest import POSTGRES
+from tests.support.records import Place, a_place, submit
 
 COSTS = st.sampled_from((0.001, 0.25, 1.0, 7.3, 60.0, 43_200.0)) | st.floats(0.001, 43_200.0)
 BACKLOGS = st.lists(st.lists(COSTS, min_size=1, max_size=8), min_size=1, max_size=6)
@@ -34,13 +32,13 @@ QUIET = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    async def make(path: Path) -> Path:
-        await (await open_records(path)).close()
-        return path
+KINDS = ["sqlite-process", POSTGRES]
 
-    return asyncio.run(make(tmp_path_factory.mktemp("turns") / "template.db"))
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with a_place(request.param) as found:
+        yield found
 
 
 class Line:
@@ -72,23 +70,20 @@ def tenant_of(claim: Claim) -> int:
 
 
 @asynccontextmanager
-async def a_line(template: Path) -> AsyncIterator[Line]:
-    folder = Path(tempfile.mkdtemp(prefix="turns-"))
-    shutil.copy(template, folder / "x.db")
-    records = await open_records(folder / "x.db")
+async def a_line(place: Place) -> AsyncIterator[Line]:
+    records = await place.open()
     try:
         yield Line(records)
     finally:
         await records.close()
-        shutil.rmtree(folder)
 
 
 class Lasting:
     """One line for many examples: each leaves it empty."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: Place) -> None:
         self._loop = asyncio.new_event_loop()
-        self.line = Line(self._loop.run_until_complete(open_records(path)))
+        self.line = Line(self._loop.run_until_complete(place.open()))
 
     def run(self, test: Coroutine[Any, Any, None]) -> None:
         self._loop.run_until_complete(test)
@@ -104,13 +99,12 @@ class Lasting:
         self._loop.close()
 
 
-@pytest.fixture(scope="module")
-def lasting(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    path = tmp_path_factory.mktemp("turns") / "x.db"
-    shutil.copy(template, path)
-    found = Lasting(path)
-    yield found
-    found.close()
+@pytest.fixture(scope="module", params=KINDS)
+def lasting(request: pytest.FixtureRequest) -> Iterator[Lasting]:
+    with a_place(request.param) as place:
+        found = Lasting(place)
+        yield found
+        found.close()
 
 
 @QUIET
@@ -168,9 +162,9 @@ def test_what_is_handed_back_is_not_charged(
 
 
 @pytest.mark.parametrize("why", UNSERVED)
-async def test_a_long_job_that_comes_back_is_next_again(template: Path, why: Requeue) -> None:
+async def test_a_long_job_that_comes_back_is_next_again(place: Place, why: Requeue) -> None:
     """Even when others were served while it was in vain in an engine's hands."""
-    async with a_line(template) as line:
+    async with a_line(place) as line:
         long = await line.add(0, 43_200.0)
         for _ in range(30):
             await line.add(1, 60.0)
@@ -182,8 +176,8 @@ async def test_a_long_job_that_comes_back_is_next_again(template: Path, why: Req
             await line.records.leases.requeue(claim.job_id, claim.fence, why, 5_000.0)
 
 
-async def test_a_job_that_its_recording_failed_is_paid_for(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_a_job_that_its_recording_failed_is_paid_for(place: Place) -> None:
+    async with a_line(place) as line:
         await line.add(0, 100.0)
         for _ in range(3):
             await line.add(1, 40.0)
@@ -193,8 +187,8 @@ async def test_a_job_that_its_recording_failed_is_paid_for(template: Path) -> No
         assert [await line.next_tenant() for _ in range(4)] == [1, 1, 1, 0]
 
 
-async def test_what_a_recording_really_was_is_owed_instead_of_what_was_thought(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_what_a_recording_really_was_is_owed_instead_of_what_was_thought(place: Place) -> None:
+    async with a_line(place) as line:
         for _ in range(3):
             await line.add(0, 1.0)
             await line.add(1, 1.0)
@@ -206,8 +200,8 @@ async def test_what_a_recording_really_was_is_owed_instead_of_what_was_thought(t
         assert [await line.next_tenant() for _ in range(5)] == [2, 1, 1, 0, 0], "0 has had ten minutes"
 
 
-async def test_what_was_thought_too_long_is_taken_off_but_nobody_gets_credit(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_what_was_thought_too_long_is_taken_off_but_nobody_gets_credit(place: Place) -> None:
+    async with a_line(place) as line:
         for tenant in (0, 1):
             await line.add(tenant, 600.0)
             for _ in range(6):
@@ -226,15 +220,14 @@ async def test_what_was_thought_too_long_is_taken_off_but_nobody_gets_credit(tem
         assert [await line.next_tenant() for _ in range(3)].count(0) == 1
 
 
-async def test_alone_a_tenant_owes_nothing_for_what_was_longer_than_thought(template: Path, tmp_path: Path) -> None:
-    shutil.copy(template, tmp_path / "x.db")
-    records = await open_records(tmp_path / "x.db")
+async def test_alone_a_tenant_owes_nothing_for_what_was_longer_than_thought(place: Place) -> None:
+    records = await place.open()
     line = Line(records)
     await line.add(0, 1.0)
     claim = await line.next()
     assert claim is not None
     await records.leases.commit(claim, 5_000.0, result={"text": "", "duration": 600.0})
-    assert rows(tmp_path / "x.db", "SELECT * FROM turns") == []
+    assert place.rows("SELECT * FROM turns") == []
     await records.close()
 
 
@@ -266,8 +259,8 @@ def test_nobody_waits_for_ever(
     lasting.run(serve())
 
 
-async def test_a_tenant_with_a_crowd_waiting_does_not_hold_up_one_that_just_came(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_a_tenant_with_a_crowd_waiting_does_not_hold_up_one_that_just_came(place: Place) -> None:
+    async with a_line(place) as line:
         for _ in range(50):
             await line.add(0, 5.0)
         assert [await line.next_tenant() for _ in range(3)] == [0, 0, 0]
@@ -278,8 +271,8 @@ async def test_a_tenant_with_a_crowd_waiting_does_not_hold_up_one_that_just_came
         assert await line.next_tenant() == 1, "at once: the crowd's tenant owes more"
 
 
-async def test_who_sends_one_at_a_time_gets_no_more_than_who_sends_a_crowd(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_who_sends_one_at_a_time_gets_no_more_than_who_sends_a_crowd(place: Place) -> None:
+    async with a_line(place) as line:
         for tenant in (1, 2):
             for _ in range(60):
                 await line.add(tenant, 5.0)
@@ -296,8 +289,8 @@ async def test_who_sends_one_at_a_time_gets_no_more_than_who_sends_a_crowd(templ
         assert 150 <= served[0] <= min(served[1], served[2]) + 50
 
 
-async def test_after_a_long_recording_the_others_have_as_much(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_after_a_long_recording_the_others_have_as_much(place: Place) -> None:
+    async with a_line(place) as line:
         await line.add(0, 100.0)
         for _ in range(40):
             await line.add(1, 5.0)
@@ -308,8 +301,8 @@ async def test_after_a_long_recording_the_others_have_as_much(template: Path) ->
         assert second in (21, 22), "when the other has had a hundred seconds, too"
 
 
-async def test_who_has_waited_for_nothing_saves_nothing_up(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_who_has_waited_for_nothing_saves_nothing_up(place: Place) -> None:
+    async with a_line(place) as line:
         for tenant in (1, 2):
             for _ in range(30):
                 await line.add(tenant, 1.0)
@@ -319,16 +312,15 @@ async def test_who_has_waited_for_nothing_saves_nothing_up(template: Path) -> No
         assert [await line.next_tenant() for _ in range(9)].count(0) in (3, 4)
 
 
-async def test_with_nobody_left_to_wait_all_debts_are_forgotten(template: Path, tmp_path: Path) -> None:
-    shutil.copy(template, tmp_path / "x.db")
-    records = await open_records(tmp_path / "x.db")
+async def test_with_nobody_left_to_wait_all_debts_are_forgotten(place: Place) -> None:
+    records = await place.open()
     line, debts = Line(records), "SELECT priority, tenant, debt_s FROM turns ORDER BY tenant"
     for tenant, cost in ((0, 1.0), (1, 7.0), (0, 1.0), (1, 7.0)):
         await line.add(tenant, cost)
     assert [await line.next_tenant() for _ in range(3)] == [0, 1, 0]
-    assert rows(tmp_path / "x.db", debts) == [(0, "t0", 1.0), (0, "t1", 6.0)]
+    assert place.rows(debts) == [(0, "t0", 1.0), (0, "t1", 6.0)]
     assert await line.next_tenant() == 1
-    assert rows(tmp_path / "x.db", debts) == [], "it was alone, and nobody else owes"
+    assert place.rows(debts) == [], "it was alone, and nobody else owes"
     for tenant, priority in ((0, 10), (1, 10), (0, 10)):
         await line.add(tenant, 5.0, priority=priority)
     await line.next()
@@ -336,12 +328,12 @@ async def test_with_nobody_left_to_wait_all_debts_are_forgotten(template: Path, 
     await line.next()
     while await line.next() is not None:
         pass
-    assert rows(tmp_path / "x.db", debts) == []
+    assert place.rows(debts) == []
     await records.close()
 
 
-async def test_more_urgent_jobs_go_first_whoever_waits_with_others(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_more_urgent_jobs_go_first_whoever_waits_with_others(place: Place) -> None:
+    async with a_line(place) as line:
         for tenant in (0, 1):
             for _ in range(2):
                 await line.add(tenant, 5.0, priority=10)
@@ -352,18 +344,17 @@ async def test_more_urgent_jobs_go_first_whoever_waits_with_others(template: Pat
         assert sorted([await line.next_tenant() for _ in range(3)]) in ([0, 0, 1], [0, 1, 1])
 
 
-async def test_one_tenant_alone_leaves_no_row_and_is_served_by_age(template: Path, tmp_path: Path) -> None:
-    shutil.copy(template, tmp_path / "x.db")
-    records = await open_records(tmp_path / "x.db")
+async def test_one_tenant_alone_leaves_no_row_and_is_served_by_age(place: Place) -> None:
+    records = await place.open()
     line = Line(records)
     ids = [await line.add(0, cost) for cost in (43_200.0, 0.001, 5.0)]
     assert [(await line.next()).job_id for _ in ids] == ids  # type: ignore[union-attr]  # there are as many
-    assert rows(tmp_path / "x.db", "SELECT * FROM turns") == []
+    assert place.rows("SELECT * FROM turns") == []
     await records.close()
 
 
-async def test_the_depth_tells_who_waits_for_how_much_and_since_when(template: Path) -> None:
-    async with a_line(template) as line:
+async def test_the_depth_tells_who_waits_for_how_much_and_since_when(place: Place) -> None:
+    async with a_line(place) as line:
         empty = await line.records.depth.waiting()
         assert (empty.jobs, empty.seconds, empty.oldest_at) == (0, 0.0, None)
         await line.add(0, 2.0)
@@ -376,3 +367,53 @@ async def test_the_depth_tells_who_waits_for_how_much_and_since_when(template: P
         assert {tenant: (w.jobs, w.seconds) for tenant, w in depth.tenants.items()} == {"t0": (2, 5.0), "t1": (1, 30.0)}
         assert (depth.jobs, depth.seconds, depth.oldest_at) == (3, 35.0, 2_001.5)
         assert [tenant for tenant, _ in depth.heaviest(1)] == ["t1"]
+
+
+async def test_turns_of_one_priority_are_its_own(place: Place) -> None:
+    """Who claims the low ones alone leaves the debts of the others as they are, and the other way round."""
+    async with a_line(place) as line:
+        for tenant in (0, 1):
+            for priority in (0, 10):
+                for _ in range(4):
+                    await line.add(tenant, 5.0, priority=priority)
+
+        async def low() -> int:
+            claim = await line.records.leases.claim("low", 5_000.0, priorities=(5, 10))
+            assert claim is not None and claim.job.priority == 10
+            return tenant_of(claim)
+
+        async def urgent() -> int:
+            claim = await line.records.leases.claim("urgent", 5_000.0, priorities=(0, 4))
+            assert claim is not None and claim.job.priority == 0
+            return tenant_of(claim)
+
+        served = [(await urgent(), await low()) for _ in range(4)]
+        assert [one for one, _ in served] in ([0, 1, 0, 1], [1, 0, 1, 0])
+        assert [one for _, one in served] in ([0, 1, 0, 1], [1, 0, 1, 0])
+        for _ in range(4):
+            await urgent()
+        debts = place.rows("SELECT tenant FROM turns WHERE priority = 10")
+        assert debts
+        assert await line.records.leases.claim("urgent", 5_000.0, priorities=(0, 4)) is None
+        assert place.rows("SELECT tenant FROM turns WHERE priority = 10") == debts, "not its to forget"
+        assert place.rows("SELECT tenant FROM turns WHERE priority = 0") == []
+        assert sorted([await low() for _ in range(4)]) == [0, 0, 1, 1]
+        assert await line.records.leases.claim("low", 5_000.0, priorities=(5, 10)) is None
+        assert place.rows("SELECT * FROM turns") == []
+
+
+@pytest.mark.parametrize("claimers", [8])
+async def test_turns_hold_when_many_claim_at_once(place: Place, claimers: int) -> None:
+    async with a_line(place) as line:
+        await line.fill([[2.0] * 24, [2.0] * 24, [2.0] * 24])
+        doors = [await place.open() for _ in range(2)]
+        for _ in range(6):
+            claims = await asyncio.gather(*(doors[n % 2].leases.claim("w", 5_000.0) for n in range(claimers)))
+            assert None not in claims
+            shares = Counter(tenant_of(claim) for claim in claims if claim)
+            assert max(shares.values()) - min(shares.values()) <= 2, "of eight: two or three each"
+        assert await line.records.health.counts() == {
+            "queued": 24, "running": 48, "succeeded": 0, "failed": 0, "cancelled": 0
+        }  # fmt: skip
+        for door in doors:
+            await door.close()

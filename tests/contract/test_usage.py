@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +10,6 @@ from cosygate import errors
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.usage import Quota, TenantTotal, Use
 from tests.support.live_records import RESULT, live_job, new_session, session_id
-
-
-@pytest.fixture(params=["sqlite"])
-async def records(tmp_path: Path) -> AsyncIterator[SqlRecords]:
-    opened = await SqlRecords.open(f"sqlite:///{tmp_path / 'records.db'}", durability="process")
-    yield opened
-    await opened.close()
 
 
 async def speak(records: SqlRecords, number: int, day: str, seconds: float, owner: str = "acme/ann") -> None:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.webhook import Answer, DeliveryState
 from cosygate.ports.webhooks import Begun, Room
 from tests.support.deliveries import ended
-from tests.support.records import open_records
+from tests.support.records import Place
 
 NOW, FAR = 1_000_000.0, 100_000.0
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[SqlRecords]:
-    opened = await open_records(tmp_path / "records.db")
-    yield opened
-    await opened.close()
 
 
 class Numbers:
@@ -102,11 +90,11 @@ async def test_not_even_a_line_longer_than_what_is_looked_at(records: SqlRecords
     assert [b.delivery.url for b in await begin(records)] == ["https://late.example/"]
 
 
-async def test_several_processes_never_begin_the_same_try(records: SqlRecords, tmp_path: Path) -> None:
+async def test_several_processes_never_begin_the_same_try(records: SqlRecords, place: Place) -> None:
     numbers = Numbers(records)
     for n in range(8):
         await numbers.waiting(f"t{n}", count=4)
-    doors = [await open_records(tmp_path / "records.db") for _ in range(3)]
+    doors = [await place.open() for _ in range(3)]
     rounds = await asyncio.gather(*(begin(door) for door in doors for _ in range(4)))
     ids = [one.delivery.id for begun in rounds for one in begun]
     assert len(ids) == len(set(ids)) == 15, "the last place is for a tenant that has none"
@@ -137,21 +125,23 @@ async def test_what_is_due_is_seen_and_nothing_else(records: SqlRecords) -> None
     assert len(await begin(records, NOW - 2 * FAR)) == 1
 
 
-async def test_looking_costs_the_same_with_many_tenants_and_much_that_waits(tmp_path: Path) -> None:
-    records = await open_records(tmp_path / "records.db")
+async def test_looking_costs_the_same_with_many_tenants_and_much_that_waits(place: Place) -> None:
+    records = await place.open()
     await ended(records, 1, now=NOW - 1, url="https://r.example/", owner="aaa/u")
     await records.close()
 
-    with sqlite3.connect(tmp_path / "records.db") as raw:  # 3,000 tenants, of which one has 60,000 that are not due
-        columns = "id, job_id, owner, tenant, url, host, kind, state, attempt, due_at, created_at"
-        job = f"{1:032x}"
-        values = f"?, '{job}', ?, ?, 'https://x.example/', 'x.example:443', 'k', 'pending', 1, ?, 1"
-        row = f"INSERT INTO deliveries ({columns}) VALUES ({values})"
-        raw.executemany(row, ((f"msg_w{n}", "big/u", "big", NOW + 60 + n / 1000) for n in range(60_000)))
-        raw.executemany(row, ((f"msg_t{n}", f"t{n}/u", f"t{n:04}", NOW + 60) for n in range(3_000)))
-        raw.execute(row, ("msg_last", "zzz/u", "zzz", NOW - 1))
-    raw.close()
-    records = await open_records(tmp_path / "records.db")
+    def write(ids: str, tenant: str, due_at: str, count: int) -> None:
+        numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count - 1})"
+        place.rows(
+            "INSERT INTO deliveries (id, job_id, owner, tenant, url, host, kind, state, attempt, due_at, created_at) "
+            f"{numbers} SELECT '{ids}' || n, '{1:032x}', {tenant} || '/u', {tenant}, 'https://x.example/', "
+            f"'x.example:443', 'k', 'pending', 1, {due_at}, 1 FROM numbers"
+        )
+
+    write("msg_w", "'big'", f"{NOW + 60} + n / 1000.0", 60_000)  # 3,000 tenants, of which one has 60,000 not yet due
+    write("msg_t", "'t' || substr('000' || n, length('000' || n) - 3)", f"{NOW + 60}", 3_000)
+    write("msg_last", "'zzz'", f"{NOW - 1}", 1)
+    records = await place.open()
     found: set[str] = set()
     for _ in range(6):  # a thousand tenants a time
         found |= {one.delivery.tenant for one in await begin(records)}

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import itertools
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import Job, NewJob
@@ -84,6 +94,133 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
     """What another program sees in the file."""
     connection = sqlite3.connect(path)
     try:
-        return connection.execute(query).fetchall()
+        found = connection.execute(query).fetchall()
+        connection.commit()
+        return found
     finally:
         connection.close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """One test's own database, migrated and empty."""
+
+    url: str
+    durability: Literal["disk", "process"] = "process"
+
+    @property
+    def sqlite(self) -> bool:
+        return self.url.startswith("sqlite:")
+
+    @property
+    def path(self) -> Path:
+        """SQLite's file."""
+        assert self.sqlite
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    async def open(self, *, busy_s: float = 5.0) -> SqlRecords:
+        """As often as wanted: one door per process of the real thing."""
+        return await SqlRecords.open(self.url, durability=self.durability, busy_s=busy_s, pool=4, overflow=16)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """What another program sees, or does, in it."""
+        if self.sqlite:
+            return rows(self.path, query)
+        with ThreadPoolExecutor(1) as thread:  # whether this one has a loop or not
+            return thread.submit(asyncio.run, _fetch(self.url, query)).result()
+
+    @contextmanager
+    def locked(self, kind: str) -> Iterator[None]:
+        """While the body runs, another process lets nobody write."""
+        if self.sqlite:
+            with locked_by_another_process(self.path, kind):
+                yield
+            return
+        tables = "uploads, jobs, events, outbox, live_sessions, turns, usage, quotas, api_keys, revocations, deliveries"
+        with subprocess.Popen(["psql", "-X", "-q", self.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locker:
+            assert locker.stdin is not None and locker.stdout is not None
+            locker.stdin.write(f"BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE;\n\\echo locked\n".encode())
+            locker.stdin.flush()
+            assert locker.stdout.readline() == b"locked\n"
+            try:
+                yield
+            finally:
+                locker.kill()
+
+
+def in_some_order(
+    place: Place, outcomes: dict[str, Any], expect: Callable[[str, Any], None], model: Callable[[Any], Any]
+) -> None:
+    """What calls that were made at once returned, each by its name, is what they return one after another: on SQLite in
+    the order in which they were asked, on Postgres in any one order. `expect` asserts one outcome and moves the model
+    on; `model` sets the model's state, and returns the one before (None: sets nothing)."""
+    before = copy.deepcopy(model(None))
+    orders = [tuple(outcomes)] if place.sqlite else list(itertools.permutations(outcomes))
+    for order in orders:
+        try:
+            for name in order:
+                expect(name, outcomes[name])
+            return
+        except AssertionError:
+            if order == orders[-1]:
+                raise
+            model(copy.deepcopy(before))
+
+
+@contextmanager
+def a_place(kind: str) -> Iterator[Place]:
+    """`kind`: sqlite-process, sqlite-disk or postgres."""
+    if kind == "postgres":
+        from tests.support.services import shared_postgres
+
+        server, name = shared_postgres(), f"t{uuid.uuid4().hex}"
+        server.sql(f"CREATE DATABASE {name} TEMPLATE {_postgres_template()}")
+        try:
+            yield Place(server.url.rpartition("/")[0] + f"/{name}", "disk")
+        finally:
+            server.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="records-"))
+    try:
+        shutil.copy(_sqlite_template(), folder / "records.db")
+        yield Place(f"sqlite:///{folder / 'records.db'}", "disk" if kind == "sqlite-disk" else "process")
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    await (await SqlRecords.open(url, durability="process")).close()
+
+
+@cache
+def _postgres_template() -> str:
+    from tests.support.services import shared_postgres
+
+    server, name = shared_postgres(), f"template_{uuid.uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _migrate(server.url.rpartition("/")[0] + f"/{name}")).result()
+    return name
+
+
+@cache
+def _sqlite_template() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="records-template-", ignore_cleanup_errors=True)
+    _kept.append(folder)
+    path = Path(folder.name) / "template.db"
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _migrate(f"sqlite:///{path}")).result()
+    return path
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []  # removed when the test process ends

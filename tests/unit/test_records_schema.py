@@ -171,17 +171,24 @@ async def test_processes_that_start_together_migrate_once(tmp_path: Path) -> Non
     assert rows(tmp_path / "x.db", "SELECT version_num FROM alembic_version") == [(migrate.REVISIONS[-1],)]
 
 
-async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", ["oldest = '9998'", None])
+async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path, said: str | None) -> None:
     path = tmp_path / "x.db"
     await (await open_records(path)).close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.execute(f"UPDATE schema_compat SET {said}" if said else "DROP TABLE schema_compat")
     connection.commit()
     connection.close()
     before = path.read_bytes()
     with pytest.raises(SchemaTooNew, match="9999"):
         await open_records(path)
     assert path.read_bytes() == before
+
+
+def test_every_step_says_which_older_code_still_works() -> None:
+    for step in sorted((Path(migrate.__file__).with_name("migrations") / "versions").glob("0*.py")):
+        assert step.stem[:4] < "0004" or "schema_compat" in step.read_text(), f"{step.name} does not say so"
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ async def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
 
 
 async def test_other_urls_are_refused(tmp_path: Path) -> None:
-    for url in ("sqlite://", f"sqlite+aiosqlite:///{tmp_path}/x.db", "postgresql://localhost/x"):
+    for url in ("sqlite://", f"sqlite+aiosqlite:///{tmp_path}/x.db", "postgresql+psycopg://localhost/x", "mysql://h/x"):
         with pytest.raises(ValueError, match="sqlite:///PATH"):
             await SqlRecords.open(url, durability="disk")
 
@@ -280,7 +287,7 @@ _PLANS = {
     "delete": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_uploads_1", "sqlite_autoindex_live_sessions_1"},
     "finished_before": {"jobs_finished", "ix_deliveries_job_id"},
     "read": {"events_of_job"},
-    "take": {"INTEGER PRIMARY KEY", "SCAN outbox"},
+    "take": {"INTEGER PRIMARY KEY", "SCAN outbox", "sqlite_autoindex_jobs_1"},
     "open": {"uploads_bound", "uploads_open"},
     "find": {"uploads_bound"},
     "complete": {"sqlite_autoindex_uploads_1", "sqlite_autoindex_jobs_2"},
@@ -311,7 +318,8 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
 
     def listen(_c: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object) -> None:
         if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "WITH"):
-            found.setdefault(current[0], []).append((statement, parameters))
+            one = parameters[0] if isinstance(parameters, list) else parameters  # of several runs
+            found.setdefault(current[0], []).append((statement, one))
 
     records = await open_records(path)
     sa.event.listen(sa.Engine, "before_cursor_execute", listen)

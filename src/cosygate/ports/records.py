@@ -73,9 +73,11 @@ class Beat:
 class Leases(Protocol):
     """reliability.md, "Job leasing". No method looks at a clock to decide who holds a claim."""
 
-    async def claim(self, claimant: str, now: float) -> Claim | None:
+    async def claim(self, claimant: str, now: float, *, priorities: tuple[int, int] | None = None) -> Claim | None:
         """The first claimable job: fence + 1, beat = 0, state running. One caller gets it. Of the lowest priority that
-        has any, tenants take turns (model/turns.py); within a tenant the oldest."""
+        has any, tenants take turns (model/turns.py); within a tenant the oldest. `priorities`: only jobs whose priority
+        lies between these two, both included (None: any); turns of other priorities are left as they are. None: there
+        is nothing to claim, and nothing was written for it."""
 
     async def renew(self, claim: Claim) -> bool:
         """beat + 1 WHERE id AND fence AND running. False: the lease is lost, stop at once."""
@@ -120,9 +122,17 @@ class Events(Protocol):
         claimed again, its earlier segment events are replaced by a `restarted` event."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A job that somebody is to be told of."""
+
+    job_id: str
+    priority: int
+
+
 class Outbox(Protocol):
-    async def take(self, limit: int) -> list[str]:
-        """Job ids whose hint has not been sent, removed in the same transaction. A hint lost afterwards is found by
+    async def take(self, limit: int) -> list[Hint]:
+        """Jobs whose hint has not been sent, removed in the same transaction. A hint lost afterwards is found by
         the runner's own look at the table."""
 
 

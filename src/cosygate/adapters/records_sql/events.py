@@ -10,8 +10,10 @@ from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.leases import HELD, of
+from cosygate.adapters.records_sql.locks import writable
 from cosygate.adapters.records_sql.schema import events, is_state, jobs, outbox
 from cosygate.model.job import Claim, JobEvent, JobState
+from cosygate.ports.records import Hint
 
 _CHECK_S = 1.0  # how long a health check waits for the write lock
 
@@ -27,8 +29,15 @@ _READ = (
     .order_by(events.c.seq)
     .limit(bindparam("most"))
 )
-_OLDEST = sa.select(outbox.c.seq).order_by(outbox.c.seq).limit(bindparam("most")).with_for_update(skip_locked=True)
-_TAKE = sa.delete(outbox).where(outbox.c.seq.in_(_OLDEST)).returning(outbox.c.seq, outbox.c.job_id)
+# Two steps: in one, Postgres may look for the oldest anew while it deletes, and take more than it should.
+_OLDEST = (
+    sa.select(outbox.c.seq, outbox.c.job_id, jobs.c.priority)
+    .join_from(outbox, jobs, outbox.c.job_id == jobs.c.id)
+    .order_by(outbox.c.seq)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=outbox)
+)
+_TAKE = sa.delete(outbox).where(outbox.c.seq == bindparam("taken"))
 # One pass over an index and no sorting, which GROUP BY would do.
 _COUNTS = sa.select(
     *(sa.func.count().filter(is_state(jobs, state)).label(state.value) for state in JobState)
@@ -75,10 +84,12 @@ class SqlOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, limit: int) -> list[str]:
-        def run(connection: sa.Connection) -> list[str]:
-            taken = connection.execute(_TAKE, {"most": limit})
-            return [row.job_id for row in sorted(taken, key=lambda row: row.seq)]
+    async def take(self, limit: int) -> list[Hint]:
+        def run(connection: sa.Connection) -> list[Hint]:
+            oldest = connection.execute(_OLDEST, {"most": limit}).all()
+            if oldest:
+                connection.execute(_TAKE, [{"taken": row.seq} for row in oldest])
+            return [Hint(row.job_id, row.priority) for row in oldest]
 
         return await self._database.write(run)
 
@@ -90,7 +101,7 @@ class SqlHealth:
         self._database = database
 
     async def check(self) -> None:
-        await self._database.write(lambda connection: None, within_s=_CHECK_S)
+        await self._database.write(writable, within_s=_CHECK_S)
 
     async def counts(self) -> dict[str, int]:
         return await self._database.read(lambda connection: connection.execute(_COUNTS).one()._asdict())

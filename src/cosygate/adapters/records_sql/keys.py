@@ -13,6 +13,7 @@ from sqlalchemy import bindparam
 
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.schema_guard import api_keys, revocations
 from cosygate.model.api_key import ApiKey
 from cosygate.model.principal import key_credential
@@ -82,7 +83,7 @@ class SqlKeys:
 
     async def used(self, times: Mapping[str, float]) -> None:
         def run(connection: sa.Connection) -> None:
-            for key_id, at in times.items():
+            for key_id, at in sorted(times.items()):  # in one order: two that meet on Postgres wait for each other once
                 connection.execute(_USED, {"which": key_id, "at": at})
 
         await self._database.write(run)
@@ -135,6 +136,7 @@ class SqlRevocations:
         return await self._database.read(run)
 
     def _void(self, connection: sa.Connection, kind: str, value: str, until: float, now: float) -> None:
+        locked(connection, "revocations")
         connection.execute(_PURGE, {"now": now})
         if connection.execute(_AGAIN, {"kind_of": kind, "what": value, "now": now, "until": until}).rowcount:
             return

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql import turns
-from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.database import Database, Overtaken
 from cosygate.adapters.records_sql.endings import ended
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
+from cosygate.adapters.records_sql.schema_guard import turns as debts
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
 from cosygate.model.turns import price_s, still_owed_s
@@ -29,6 +31,12 @@ _COME = (delayed & (jobs.c.not_before <= _NOW)) | (delayed & (jobs.c.not_before 
 # At most 100 at once: a claim takes one, so that no crowd of them can come that this does not clear.
 _RIPE = sa.select(jobs.c.id).where(_COME).limit(100).with_for_update(skip_locked=True)
 _RIPEN = sa.update(jobs).where(jobs.c.id.in_(_RIPE)).values(not_before=None)
+# What a claim has to do: who finds nothing takes no lock and writes nothing, however often it looks.
+_LOOK = sa.select(
+    sa.exists(sa.select(sa.literal(1)).where(turns.wanted)).label("waiting"),
+    sa.exists(sa.select(sa.literal(1)).select_from(jobs).where(_COME)).label("ripe"),
+    sa.exists(sa.select(sa.literal(1)).select_from(debts).where(turns.owing)).label("owing"),
+)
 _CLAIM = (
     sa.update(jobs)
     .where(jobs.c.id == bindparam("chosen"), ready)
@@ -77,13 +85,22 @@ class SqlLeases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, claimant: str, now: float) -> Claim | None:
+    async def claim(self, claimant: str, now: float, *, priorities: tuple[int, int] | None = None) -> Claim | None:
+        among = turns.ANY if priorities is None else priorities
+
         def run(connection: sa.Connection) -> Claim | None:
-            connection.execute(_RIPEN, {"now": now})
-            chosen = turns.choose(connection)
+            look = connection.execute(_LOOK, turns.bounds(among) | {"now": now}).one()
+            if not any(look):
+                return None
+            locked(connection, "claim")
+            if look.ripe:
+                connection.execute(_RIPEN, {"now": now})
+            chosen = turns.choose(connection, among)
             if chosen is None:
                 return None
-            row = connection.execute(_CLAIM, {"chosen": chosen, "by": claimant, "now": now}).one()
+            row = connection.execute(_CLAIM, {"chosen": chosen, "by": claimant, "now": now}).one_or_none()
+            if row is None:
+                raise Overtaken  # its owner has just cancelled it: the turn is not taken either
             if row.fence > 1:
                 connection.execute(_FORGET_STORY, {"job": row.id})
                 connection.execute(_TELL, {"job_id": row.id, "kind": "restarted", "data": {}})

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.endings import ended
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.schema import (
     bound,
     events,
@@ -143,6 +144,7 @@ class SqlLiveSessions:
         tenants = owners_of(tenant_of(session.owner))
 
         def run(connection: sa.Connection) -> None:
+            locked(connection, "live sessions")  # all are counted: by an owner's alone, others would come in beside it
             if connection.execute(_COUNT_OF_OWNER, {"mine": session.owner}).scalar_one() >= max_of_owner:
                 raise errors.TooManySessions(f"at most {max_of_owner} sessions may be open at once", limit=max_of_owner)
             if max_of_tenant and (used := connection.execute(OPEN_OF_TENANT, tenants).scalar_one()) >= max_of_tenant:

@@ -16,36 +16,38 @@ from cosygate.model.upload import Upload, UploadState
 
 metadata = sa.MetaData()
 
+# Text is compared by its bytes, as SQLite does: ids, names and ranges of them sort the same on both databases.
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in a column called INTEGER
 
 uploads = sa.Table(
     "uploads",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("session_id", TEXT, nullable=False),
+    sa.Column("state", TEXT, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
-    sa.Column("job_id", sa.Text),
+    sa.Column("job_id", TEXT),
 )
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.id"), nullable=False, unique=True),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("options", sa.Text, nullable=False),
-    sa.Column("container", sa.Text, nullable=False),
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("upload_id", TEXT, sa.ForeignKey("uploads.id"), nullable=False, unique=True),
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("session_id", TEXT, nullable=False),
+    sa.Column("options", TEXT, nullable=False),
+    sa.Column("container", TEXT, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("trace_id", TEXT, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state", TEXT, nullable=False),
     sa.Column("fence", sa.Integer, nullable=False),  # number of the latest claim
     sa.Column("beat", sa.Integer, nullable=False),  # rises while the claim is alive
-    sa.Column("claimant", sa.Text),  # who holds the claim, while running
+    sa.Column("claimant", TEXT),  # who holds the claim, while running
     sa.Column("attempt", sa.Integer, nullable=False),  # failures that the recording caused
     sa.Column("lost", sa.Integer, nullable=False),  # leases lost
     sa.Column("not_before", sa.Double),  # set while a requeued job waits out its delay
@@ -53,22 +55,22 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Double),
     sa.Column("finished_at", sa.Double),
     sa.Column("result_fence", sa.Integer),
-    sa.Column("error_code", sa.Text),
-    sa.Column("error_detail", sa.Text),
+    sa.Column("error_code", TEXT),
+    sa.Column("error_detail", TEXT),
     # Last of the first: a long transcript then costs readers of the columns before nothing.
     sa.Column("result", sa.JSON(none_as_null=True)),
     # Came later. What is searched by them has an index, and those who read them read the result, too.
-    sa.Column("tenant", sa.Text, nullable=False, server_default=""),  # the owner's, for turns between tenants
+    sa.Column("tenant", TEXT, nullable=False, server_default=""),  # the owner's, for turns between tenants
     sa.Column("cost_s", sa.Double, nullable=False, server_default="0"),
-    sa.Column("callback_url", sa.Text),
-    sa.Column("span_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("callback_url", TEXT),
+    sa.Column("span_id", TEXT, nullable=False, server_default=""),
 )
 events = sa.Table(
     "events",
     metadata,
     sa.Column("seq", _SERIAL, primary_key=True),  # never reused: a Last-Event-ID stays meaningful
-    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("job_id", TEXT, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("kind", TEXT, nullable=False),
     sa.Column("data", sa.JSON, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -76,42 +78,42 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("seq", _SERIAL, primary_key=True),
-    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("job_id", TEXT, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     sqlite_autoincrement=True,
 )
 live_sessions = sa.Table(
     "live_sessions",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),  # also of the upload and the job that it becomes
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("token_hash", sa.Text, nullable=False),
-    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("id", TEXT, primary_key=True),  # also of the upload and the job that it becomes
+    sa.Column("owner", TEXT, nullable=False),
+    sa.Column("token_hash", TEXT, nullable=False),
+    sa.Column("format", TEXT, nullable=False),
     sa.Column("rate", sa.Integer, nullable=False),
-    sa.Column("options", sa.Text, nullable=False),
-    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("options", TEXT, nullable=False),
+    sa.Column("trace_id", TEXT, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state", TEXT, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),  # number of the latest claim
-    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("holder", TEXT, nullable=False),
     sa.Column("beat", sa.Integer, nullable=False),  # rises while the holder is alive
     sa.Column("safe", sa.BigInteger, nullable=False),  # these four: SafeMark
     sa.Column("restart", sa.BigInteger, nullable=False),
     sa.Column("kept", sa.BigInteger, nullable=False),
     sa.Column("finals", sa.Integer, nullable=False),
     sa.Column("finished_at", sa.Double),
-    sa.Column("span_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("span_id", TEXT, nullable=False, server_default=""),
 )
 live_finals = sa.Table(
     "live_finals",
     metadata,
-    sa.Column("session_id", sa.Text, sa.ForeignKey("live_sessions.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("session_id", TEXT, sa.ForeignKey("live_sessions.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # from 0, within the session
     sa.Column("data", sa.JSON, nullable=False),
 )
 spent_tickets = sa.Table(
     "spent_tickets",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", TEXT, primary_key=True),
     sa.Column("expires_at", sa.Double, nullable=False),
 )
 

@@ -2,8 +2,9 @@
 
 A tenant alone has no turns to take: it costs two looks at an index. With several, one look at each (a loose index
 scan: SQL has no name for it, but a recursion that seeks the next tenant does it), so that ten thousand jobs of one cost
-no more than one job. On Postgres the rows of `turns` are locked, so claims that must choose do so one after another;
-two that bring the same tenant's first row meet on its key, and one of them is run again.
+no more than one job. Choices are made one after another: SQLite has one writer, and on Postgres the claim holds a lock.
+What ends or hands back a job corrects debts beside them, row by row: the rows that a choice is made by are locked, and
+two transactions that bring the same tenant's first row meet on its key, where one of them is run again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from cosygate.model.job import JobState
 from cosygate.model.turns import Head, next_turn, price_s
 
 _LEVEL = bindparam("level", type_=sa.Integer)
+_LOWEST, _HIGHEST = bindparam("lowest", type_=sa.Integer), bindparam("highest", type_=sa.Integer)
+ANY = (-(2**31), 2**31 - 1)  # priorities: all that the column holds
+wanted = ready & jobs.c.priority.between(_LOWEST, _HIGHEST)
+owing = turns.c.priority.between(_LOWEST, _HIGHEST)
 _another = sa.alias(jobs, "another")
 _another_ready = is_state(_another, JobState.QUEUED) & _another.c.not_before.is_(None)
 _LAST_TENANT = (
@@ -36,10 +41,9 @@ _OTHERS = sa.exists(sa.select(sa.literal(1)).select_from(turns).where(~_its).cor
 _FIRST = (
     sa.select(jobs.c.id, jobs.c.tenant, jobs.c.priority, jobs.c.cost_s, _LAST_TENANT.label("last_tenant"))
     .add_columns(_DEBT.label("debt_s"), _OTHERS.label("others_owe"))
-    .where(ready)
+    .where(wanted)
     .order_by(jobs.c.priority, jobs.c.tenant, jobs.c.created_at, jobs.c.id)
     .limit(2)
-    .with_for_update(skip_locked=True, of=jobs)
 )
 _ready_here = ready & (jobs.c.priority == _LEVEL)
 _tenants = sa.select(sa.select(sa.func.min(jobs.c.tenant)).where(_ready_here).scalar_subquery().label("tenant")).cte(
@@ -70,21 +74,24 @@ _whose = bindparam("whose", type_=sa.Text)
 _its_own = (turns.c.priority == _LEVEL) & (turns.c.tenant == _whose)
 _OWE_ANEW = sa.update(turns).where(_its_own)
 _OWE_ANEW = _OWE_ANEW.values(debt_s=bindparam("owed", type_=sa.Double))
-_FORGET_ALL = sa.delete(turns)
-_FORGET_BEFORE = sa.delete(turns).where(turns.c.priority < _LEVEL)
+_FORGET_ALL = sa.delete(turns).where(owing)
+_FORGET_BEFORE = sa.delete(turns).where(turns.c.priority >= _LOWEST, turns.c.priority < _LEVEL)
 _OWE_MORE = sa.update(turns).where(_its_own).values(debt_s=turns.c.debt_s + bindparam("more", type_=sa.Double))
 _FORGET_ITS = sa.delete(turns).where(_its_own, turns.c.debt_s <= 0)
+_FORGET_ITS_ALL = sa.delete(turns).where(_its_own)
 # Each a range of the index: a crowd costs nothing.
 _waits_before = sa.exists().where(_ready_here, jobs.c.tenant < _whose)
 _waits_behind = sa.exists().where(_ready_here, jobs.c.tenant > _whose)
 _OTHERS_WAIT = sa.select(_waits_before | _waits_behind)
 
 
-def choose(connection: sa.Connection) -> str | None:
-    """The id of the job that is to be claimed now, its tenant's turn being taken; None when none is ready."""
-    first, second = [*connection.execute(_FIRST).all(), None, None][:2]
+def choose(connection: sa.Connection, priorities: tuple[int, int]) -> str | None:
+    """The id of the job that is to be claimed now, its tenant's turn being taken; None when none is ready. `priorities`
+    bounds what is looked at, and what is forgotten."""
+    among = bounds(priorities)
+    first, second = [*connection.execute(_FIRST, among).all(), None, None][:2]
     if first is None:
-        connection.execute(_FORGET_ALL)
+        connection.execute(_FORGET_ALL, among)
         return None
     alone = first.last_tenant == first.tenant
     more = alone and second is not None and second.priority == first.priority
@@ -92,7 +99,7 @@ def choose(connection: sa.Connection) -> str | None:
         _alone(connection, first, more)
         return str(first.id)
     level = {"level": first.priority}
-    connection.execute(_FORGET_BEFORE, level)  # nobody waits there
+    connection.execute(_FORGET_BEFORE, among | level)  # nobody waits there
     debts: dict[str, float] = {row.tenant: row.debt_s for row in connection.execute(_DEBTS, level).all()}
     heads = [
         Head(tenant, job_id, created_at, cost_s, debts.get(tenant, 0.0))
@@ -106,6 +113,11 @@ def choose(connection: sa.Connection) -> str | None:
     if others_owe or len(heads) > 1 or more:
         connection.execute(_OWE, {"priority": first.priority, "tenant": turn.head.tenant, "debt_s": turn.owes_s})
     return turn.head.job_id
+
+
+def bounds(priorities: tuple[int, int]) -> dict[str, Any]:
+    """The parameters of `wanted` and `owing`."""
+    return {"lowest": priorities[0], "highest": priorities[1]}
 
 
 def correct(connection: sa.Connection, priority: int, tenant: str, more_s: float) -> None:
@@ -124,7 +136,7 @@ def _alone(connection: sa.Connection, first: Any, more: bool) -> None:
     """Nobody else waits or owes. With a crowd still waiting, it lets one pass who comes now; else it owes nobody."""
     if not more:
         if first.debt_s is not None:
-            connection.execute(_FORGET_ALL)
+            connection.execute(_FORGET_ITS_ALL, {"level": first.priority, "whose": first.tenant})
     elif first.debt_s is None:
         connection.execute(_OWE, {"priority": first.priority, "tenant": first.tenant, "debt_s": price_s(first.cost_s)})
     elif first.debt_s != price_s(first.cost_s):

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam
 
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.schema import (
     bound,
     closed_upload,
@@ -77,6 +78,9 @@ class SqlUploads:
         values = {name: getattr(upload, name) for name in Upload.__dataclass_fields__} | {"state": upload.state.value}
 
         def run(connection: sa.Connection) -> Upload:
+            if there := _find(connection, upload.owner, upload.session_id):
+                return there
+            locked(connection, "uploads of", upload.owner)  # two would count the same, and both find room
             if there := _find(connection, upload.owner, upload.session_id):
                 return there
             if connection.execute(_COUNT_OPEN, {"mine": upload.owner}).scalar_one() >= max_open:

@@ -7,6 +7,7 @@ from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
 from cosygate.adapters.records_sql.live import OPEN_OF_TENANT, owners_of
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.schema_guard import quotas, usage
 from cosygate.model.usage import Quota, TenantTotal, Use
 
@@ -67,6 +68,7 @@ class SqlQuotas:
 
     async def set(self, tenant: str, quota: Quota) -> Quota:
         def run(connection: sa.Connection) -> Quota:
+            locked(connection, "quotas")
             there = connection.execute(_QUOTA, {"whose": tenant}).one_or_none()
             whole = quota.over(Quota(*there)) if there else quota
             connection.execute(_CLEAR, {"whose": tenant})
@@ -77,6 +79,8 @@ class SqlQuotas:
         return await self._database.write(run)
 
     async def clear(self, tenant: str) -> bool:
-        return await self._database.write(
-            lambda connection: connection.execute(_CLEAR, {"whose": tenant}).rowcount == 1
-        )
+        def run(connection: sa.Connection) -> bool:
+            locked(connection, "quotas")
+            return connection.execute(_CLEAR, {"whose": tenant}).rowcount == 1
+
+        return await self._database.write(run)

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam
 
 from cosygate import errors
 from cosygate.adapters.records_sql.database import Database
+from cosygate.adapters.records_sql.locks import locked
 from cosygate.adapters.records_sql.receivers import ENABLE, SEEN_GONE
 from cosygate.adapters.records_sql.schema_guard import dead, deliveries, pending, under_way, webhooks_gone
 from cosygate.model.webhook import Answer, Delivery, DeliveryState
@@ -77,7 +78,8 @@ _PAGE_OF_STATE = _PAGE.where(deliveries.c.state == bindparam("wanted"))
 _DEAD = sa.select(*_columns).where(dead).order_by(deliveries.c.id.desc()).limit(bindparam("most"))
 _DEAD_OF = _DEAD.where(deliveries.c.tenant == bindparam("whose"))
 _COUNT_DEAD = sa.select(sa.func.count()).select_from(deliveries).where(dead, deliveries.c.tenant >= "")  # by its index
-_ONE = sa.select(*_columns).where(deliveries.c.id == bindparam("which"))
+# Locked, where others write beside: what `begin` gives meanwhile is not to be given again.
+_ONE_TO_CHANGE = sa.select(*_columns).where(deliveries.c.id == bindparam("which")).with_for_update()
 _REPLAY = (
     sa.update(deliveries)
     .where(deliveries.c.id == bindparam("which"))
@@ -101,9 +103,11 @@ class SqlSending:
         after = self._after
 
         def run(connection: sa.Connection) -> tuple[list[Begun], str]:
+            locked(connection, "sending")
             choice = _Choice(connection, now, now + longest_s, room)
             marks = {"now": now, "lost": now + lost_s}
-            begun = [_begun(connection, marks | {"which": one}) for one in choice.make(after)]
+            chosen = [_begun(connection, marks | {"which": one}) for one in choice.make(after)]
+            begun = [one for one in chosen if one is not None]
             return begun, begun[-1].delivery.tenant if begun else choice.behind(after)
 
         begun, self._after = await self._database.write(run)
@@ -129,7 +133,7 @@ class SqlSending:
 
 
 class _Choice:
-    """Which deliveries begin now, in one transaction that nobody else's choice overlaps (SQLite has one writer)."""
+    """Which deliveries begin now, in one transaction that nobody else's choice overlaps."""
 
     def __init__(self, connection: sa.Connection, now: float, far: float, room: Room) -> None:
         self._connection = connection
@@ -217,7 +221,7 @@ class SqlDeliveries:
 
     async def replay(self, owner: str | None, delivery_id: str, now: float) -> Delivery:
         def run(connection: sa.Connection) -> Delivery:
-            row = connection.execute(_ONE, {"which": delivery_id}).one_or_none()
+            row = connection.execute(_ONE_TO_CHANGE, {"which": delivery_id}).one_or_none()
             if row is None or owner not in (None, row.owner):
                 raise errors.DeliveryNotFound()
             if row.state == DeliveryState.PENDING:
@@ -239,7 +243,11 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
     return Delivery(**{**fields, "state": DeliveryState(fields["state"])})
 
 
-def _begun(connection: sa.Connection, marks: dict[str, Any]) -> Begun:
-    delivery = _delivery(connection.execute(_BEGIN, marks).one())
+def _begun(connection: sa.Connection, marks: dict[str, Any]) -> Begun | None:
+    """None: a late word has just ended it, or its job was erased."""
+    row = connection.execute(_BEGIN, marks).one_or_none()
+    if row is None:
+        return None
+    delivery = _delivery(row)
     receiver = {"whose": delivery.tenant, "to": delivery.url}
     return Begun(delivery, gone=connection.execute(SEEN_GONE, receiver).first() is not None)

@@ -15,6 +15,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # compared by its bytes, as on SQLite
+
 
 def _where(condition: str) -> dict[str, Any]:
     """A partial index, on both databases."""
@@ -24,13 +26,13 @@ def _where(condition: str) -> dict[str, Any]:
 def upgrade() -> None:
     op.create_table(
         "uploads",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("session_id", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
-        sa.Column("job_id", sa.Text(), nullable=True),
+        sa.Column("job_id", TEXT, nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -41,20 +43,20 @@ def upgrade() -> None:
     op.create_index("uploads_stale", "uploads", ["expires_at"], **_where("state = 'open'"))
     op.create_table(
         "jobs",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("upload_id", sa.Text(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
-        sa.Column("options", sa.Text(), nullable=False),
-        sa.Column("container", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("upload_id", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("session_id", TEXT, nullable=False),
+        sa.Column("options", TEXT, nullable=False),
+        sa.Column("container", TEXT, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("trace_id", sa.Text(), nullable=False),
+        sa.Column("trace_id", TEXT, nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("beat", sa.Integer(), nullable=False),
-        sa.Column("claimant", sa.Text(), nullable=True),
+        sa.Column("claimant", TEXT, nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("lost", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.Double(), nullable=True),
@@ -62,8 +64,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("result_fence", sa.Integer(), nullable=True),
-        sa.Column("error_code", sa.Text(), nullable=True),
-        sa.Column("error_detail", sa.Text(), nullable=True),
+        sa.Column("error_code", TEXT, nullable=True),
+        sa.Column("error_detail", TEXT, nullable=True),
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["upload_id"],
@@ -83,8 +85,8 @@ def upgrade() -> None:
     op.create_table(
         "events",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("job_id", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("job_id", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("seq"),
@@ -94,7 +96,7 @@ def upgrade() -> None:
     op.create_table(
         "outbox",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("job_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,

@@ -15,6 +15,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # compared by its bytes, as on SQLite
+
 
 def _where(condition: str) -> dict[str, Any]:
     """A partial index, on both databases."""
@@ -24,17 +26,17 @@ def _where(condition: str) -> dict[str, Any]:
 def upgrade() -> None:
     op.create_table(
         "live_sessions",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("token_hash", sa.Text(), nullable=False),
-        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("token_hash", TEXT, nullable=False),
+        sa.Column("format", TEXT, nullable=False),
         sa.Column("rate", sa.Integer(), nullable=False),
-        sa.Column("options", sa.Text(), nullable=False),
-        sa.Column("trace_id", sa.Text(), nullable=False),
+        sa.Column("options", TEXT, nullable=False),
+        sa.Column("trace_id", TEXT, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("holder", TEXT, nullable=False),
         sa.Column("beat", sa.Integer(), nullable=False),
         sa.Column("safe", sa.BigInteger(), nullable=False),
         sa.Column("restart", sa.BigInteger(), nullable=False),
@@ -47,7 +49,7 @@ def upgrade() -> None:
     op.create_index("live_open_held", "live_sessions", ["holder"], **_where("state = 'open'"))
     op.create_table(
         "live_finals",
-        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("session_id", TEXT, nullable=False),
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["session_id"], ["live_sessions.id"], ondelete="CASCADE"),
@@ -55,7 +57,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "spent_tickets",
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )

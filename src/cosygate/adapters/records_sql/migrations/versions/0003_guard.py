@@ -15,6 +15,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # compared by its bytes, as on SQLite
+
 
 def _where(condition: str) -> dict[str, Any]:
     """A partial index, on both databases."""
@@ -29,11 +31,11 @@ def upgrade() -> None:
 
 
 def _jobs() -> None:
-    op.add_column("jobs", sa.Column("tenant", sa.Text(), server_default="", nullable=False))
+    op.add_column("jobs", sa.Column("tenant", TEXT, server_default="", nullable=False))
     op.add_column("jobs", sa.Column("cost_s", sa.Double(), server_default="0", nullable=False))
-    op.add_column("jobs", sa.Column("callback_url", sa.Text(), nullable=True))
-    op.add_column("jobs", sa.Column("span_id", sa.Text(), server_default="", nullable=False))
-    op.add_column("live_sessions", sa.Column("span_id", sa.Text(), server_default="", nullable=False))
+    op.add_column("jobs", sa.Column("callback_url", TEXT, nullable=True))
+    op.add_column("jobs", sa.Column("span_id", TEXT, server_default="", nullable=False))
+    op.add_column("live_sessions", sa.Column("span_id", TEXT, server_default="", nullable=False))
     jobs = sa.table("jobs", sa.column("owner", sa.Text), sa.column("tenant", sa.Text))
     connection = op.get_bind()
     # Roughly: 16 kHz mono. (What comes later is looked at when it is complete.)
@@ -56,15 +58,15 @@ def _protection() -> None:
     op.create_table(
         "turns",
         sa.Column("priority", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
         sa.Column("debt_s", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("priority", "tenant"),
     )
     op.create_table(
         "usage",
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("day", sa.Text(), nullable=False),
-        sa.Column("door", sa.Text(), nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
+        sa.Column("day", TEXT, nullable=False),
+        sa.Column("door", TEXT, nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("recordings", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "day", "door"),
@@ -72,7 +74,7 @@ def _protection() -> None:
     op.create_index("usage_of_day", "usage", ["day"])
     op.create_table(
         "quotas",
-        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
         sa.Column("day_s", sa.Double(), nullable=True),
         sa.Column("month_s", sa.Double(), nullable=True),
         sa.Column("live", sa.Integer(), nullable=True),
@@ -80,8 +82,8 @@ def _protection() -> None:
     )
     op.create_table(
         "switches",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
         sa.Column("since", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
@@ -90,12 +92,12 @@ def _protection() -> None:
 def _callers() -> None:
     op.create_table(
         "api_keys",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("hash", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("hash", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
+        sa.Column("subject", TEXT, nullable=False),
+        sa.Column("scopes", TEXT, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=True),
         sa.Column("used_at", sa.Double(), nullable=True),
@@ -105,8 +107,8 @@ def _callers() -> None:
     op.create_index("api_keys_of_tenant", "api_keys", ["tenant", "id"])
     op.create_table(
         "revocations",
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
         sa.Column("before", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "value"),
@@ -117,30 +119,30 @@ def _callers() -> None:
 def _webhooks() -> None:
     op.create_table(
         "webhook_secrets",
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
+        sa.Column("secret", TEXT, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("previous", sa.Text(), nullable=True),
+        sa.Column("previous", TEXT, nullable=True),
         sa.Column("previous_until", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("tenant"),
     )
     op.create_table(
         "deliveries",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("job_id", sa.Text(), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("job_id", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
+        sa.Column("url", TEXT, nullable=False),
+        sa.Column("host", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("begun_at", sa.Double(), nullable=True),
         sa.Column("tried_at", sa.Double(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("error", TEXT, nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -156,8 +158,8 @@ def _webhooks() -> None:
     op.create_index("deliveries_of_owner_by_state", "deliveries", ["owner", "state", "id"])
     op.create_table(
         "webhooks_gone",
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("tenant", TEXT, nullable=False),
+        sa.Column("url", TEXT, nullable=False),
         sa.Column("since", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "url"),
     )

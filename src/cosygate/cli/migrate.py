@@ -1,0 +1,79 @@
+"""`cosygate migrate`: brings the database to this version's schema, or moves an embedded installation into Postgres."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cosygate.cli.options import DataDir, fail, settings_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cosygate.settings import Settings
+
+
+def migrate(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            envvar="COSYGATE_MIGRATE_FROM",
+            metavar="sqlite:///PATH",
+            help="Move this embedded installation's rows into COSYGATE_DATABASE_URL, which must be empty.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the database to this version's schema: COSYGATE_DATABASE_URL, or the one in the data folder."""
+    import asyncio  # the others here are imported for `cosygate --help` as well
+
+    from cosygate import errors
+    from cosygate.wiring.databases import CannotMove
+
+    settings = settings_from(data_dir=data_dir)
+    path = _path(source) if source else None
+    if path is not None and not settings.database_url:
+        fail("--from takes COSYGATE_DATABASE_URL: where to move", 2)
+    try:
+        asyncio.run(_move(path, settings) if path is not None else _bring_up(settings))
+    except CannotMove as error:
+        fail(str(error), 1)
+    except errors.CosyGateError as error:
+        why = str(error.__cause__ or "").partition("\n")[0]
+        fail(f"{error.detail}: {why}" if why else error.detail, 1)
+    except ImportError:
+        fail("install the packages that several machines take: pip install 'cosygate[cluster]'", 1)
+    except OSError as error:
+        fail(f"the data folder cannot be used: {error.strerror}", 1)
+
+
+async def _bring_up(settings: Settings) -> None:
+    from cosygate.wiring.databases import bring_database_up
+
+    before, after = await bring_database_up(settings)
+    if before is None:
+        typer.echo(f"the database was empty: it has schema {after} now")
+    elif before == after:
+        typer.echo(f"nothing to do: the database has schema {after}")
+    else:
+        typer.echo(f"the database had schema {before}: it has {after} now")
+
+
+async def _move(source: Path, settings: Settings) -> None:
+    from cosygate.wiring.databases import move_database
+
+    copied = await move_database(source, settings)
+    for table, rows in copied.items():
+        typer.echo(f"{table:<16} {rows:>10}")
+    typer.echo(f"moved {sum(copied.values())} rows; {source} is as it was")
+
+
+def _path(source: str) -> Path:
+    from pathlib import Path
+
+    scheme, _, path = source.partition(":///")
+    if scheme != "sqlite" or not path:
+        fail("--from is sqlite:///PATH", 2)
+    return Path(path)
