@@ -13,7 +13,7 @@ import pytest
 
 from cosygate import errors
 from cosygate.model.upload import LastMark, Listing
-from tests.support.blob_stores import STORES, Opener, Store, in_pieces, put, read
+from tests.support.blob_stores import EXACT, STORES, Opener, Store, in_pieces, put, read, turns
 
 ROOM = 64 * 1024**2
 MIB = 1024**2
@@ -180,7 +180,7 @@ async def test_a_part_beyond_the_recordings_bound_is_refused_and_leaves_nothing(
 
 async def test_marks_and_parts_beyond_them_race_to_one_outcome(store: Store, stranger: Store) -> None:
     """Whoever wins, no listing ever holds a mark and a part beyond it, and no answer tells of what is refused later."""
-    for turn in range(30):
+    for turn in range(turns(store, 30)):
         upload = f"race{turn}"
         await put(store, upload, 0, b"a")
         puts = [put(stranger, upload, 1, b"b", LastMark(1, "{}")), put(store, upload, 2, b"c")]
@@ -192,7 +192,7 @@ async def test_marks_and_parts_beyond_them_race_to_one_outcome(store: Store, str
 
 
 async def test_two_writers_of_one_seq_have_one_winner(store: Store, stranger: Store) -> None:
-    for turn in range(20):
+    for turn in range(turns(store, 20)):
         upload = f"race{turn}"
         bodies = [bytes([who]) * 5000 for who in range(8)]
         outcomes = await asyncio.gather(
@@ -226,7 +226,7 @@ async def test_an_upload_has_a_place_from_its_first_part_until_it_is_erased(stor
 
 
 async def test_erasing_races_with_puts(store: Store, stranger: Store) -> None:
-    for turn in range(20):
+    for turn in range(turns(store, 20)):
         upload = f"race{turn}"
         await put(store, upload, 0, b"a")
         puts = [put(store, upload, seq, bytes(100), create=False) for seq in range(1, 9)]
@@ -333,6 +333,7 @@ async def test_results_are_whole_while_they_are_replaced_and_erased(store: Store
 # --- room --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("opener", EXACT, indirect=True)
 async def test_the_bound_holds_for_all_who_share_the_store(opener: Opener, tmp_path: Path) -> None:
     bound = 4 * MIB
     async with opener(tmp_path / "s", bound) as one, opener(tmp_path / "s", bound) as two:

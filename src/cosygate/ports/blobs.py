@@ -25,6 +25,8 @@ class PartStore(Protocol):
     Durable means: survives kill -9, and with durability=disk also power loss, once `put` has returned. Seqs of one
     upload may be put concurrently, from several processes. A part never changes and never disappears but by `erase`.
     Raises StorageFull whenever there is no room; what is stored already stays readable.
+    Everything here raises StorageUnavailable when the store does not answer in time: then a put may have happened or
+    not, as when its process is killed, and repeating it is fine.
     """
 
     async def receive(
@@ -67,7 +69,8 @@ class StoreSurvey(Protocol):
     """What housekeeping asks of the same store."""
 
     async def used_bytes(self) -> int:
-        """Bytes that recordings and results take, at most a few seconds old, over all processes."""
+        """Bytes that recordings and results take, at most a few seconds old, over all processes. An object store's is
+        older where other processes stored or erased (docs/storage.md)."""
 
     async def free_bytes(self) -> int:
         """Bytes that can still be stored before StorageFull, whatever would be the reason of it; about as old."""
@@ -76,7 +79,8 @@ class StoreSurvey(Protocol):
         """Raises StorageFull when a chunk could not be stored now."""
 
     async def uploads(self) -> dict[str, float]:
-        """Every upload that has a place → seconds since its last change."""
+        """Every upload that has a place, or of which something is left → seconds since its last change, or, where a
+        store cannot tell that cheaply, since it began."""
 
     async def sweep(self, older_than_s: float) -> int:
         """Removes temporary files that no process will finish, older than that; returns how many."""
@@ -99,3 +103,11 @@ class ResultStore(Protocol):
 
     async def erase(self, job_id: str, fence: int | None = None) -> None:
         """One fence's result, or all of a job's. Idempotent."""
+
+
+class DirectAudio(Protocol):
+    """What some stores can: a client fetches a recording from the store itself."""
+
+    async def url(self, upload_id: str, listing: Listing) -> str | None:
+        """An address that holds for some minutes and answers GET, with Range, with the whole recording; None when this
+        recording has none. It is a secret. Raises StorageUnavailable."""
