@@ -12,15 +12,25 @@ import pytest
 
 from cosygate import errors
 from cosygate.ports.journal import Journal, Past, Sound
-from tests.support.journals import JOURNALS, Opener, audio, event, sound, story, whole
+from tests.support.journals import HELD_LATE_S, JOURNALS, PARAMS, Opener, audio, event, held_by, sound, story, whole
 
 S1, S2 = "1" * 32, "2" * 32
 WAITING = 4 * 1024**2
 
 
-@pytest.fixture(params=JOURNALS)
-def opener(request: pytest.FixtureRequest) -> Opener:
-    return JOURNALS[request.param]
+@pytest.fixture(params=PARAMS)
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def opener(variant: str) -> Opener:
+    return JOURNALS[variant]
+
+
+@pytest.fixture
+def late_s(variant: str) -> float:
+    return HELD_LATE_S[variant]
 
 
 @pytest.fixture
@@ -146,12 +156,12 @@ async def test_a_claim_needs_a_higher_epoch(journal: Journal, stranger: Journal)
     await first.writer.append(event(0))
 
 
-async def test_whoever_was_overtaken_is_told_everywhere(journal: Journal, stranger: Journal) -> None:
+async def test_whoever_was_overtaken_is_told_everywhere(journal: Journal, stranger: Journal, late_s: float) -> None:
     old = (await journal.claim(S1, 1)).writer
     await old.append(sound(0, 100), event(0))
     _, position = await stranger.events(S1, "")
     new = (await stranger.claim(S1, 2)).writer
-    assert not old.held()
+    assert await held_by({1: old, 2: new}, late_s, [2]) == [2]
     with pytest.raises(errors.TakenOver):
         await old.append(sound(100, 100), event(1))
     with pytest.raises(errors.TakenOver):
@@ -167,18 +177,33 @@ async def test_whoever_was_overtaken_is_told_everywhere(journal: Journal, strang
     assert await story(journal, S1, 3) == (Past(None, [event(0), event(2)], 0, 101), audio(0, 101))
 
 
-async def test_claims_that_race_leave_the_highest(journal: Journal, stranger: Journal) -> None:
+async def test_an_append_learns_at_once_that_it_was_overtaken(journal: Journal, stranger: Journal) -> None:
+    """However late `held` may be told."""
+    for turn in range(20):
+        session = f"{turn:032x}"
+        old = (await journal.claim(session, 1)).writer
+        await stranger.claim(session, 2)
+        with pytest.raises(errors.TakenOver):
+            await old.append(event(0))
+        assert not old.held()
+        assert (await story(stranger, session, 3))[0].events == []
+
+
+async def test_a_claim_in_the_same_process_is_known_at_once(journal: Journal) -> None:
+    old = (await journal.claim(S1, 1)).writer
+    new = (await journal.claim(S1, 2)).writer
+    assert not old.held() and new.held()
+
+
+async def test_claims_that_race_leave_the_highest(journal: Journal, stranger: Journal, late_s: float) -> None:
     for turn in range(20):
         session = f"{turn:032x}"
         epochs = [3, 1, 4, 2]
         claims = [(journal if epoch % 2 else stranger).claim(session, epoch) for epoch in epochs]
         outcomes = await asyncio.gather(*claims, return_exceptions=True)
-        held = [
-            e
-            for e, one in zip(epochs, outcomes, strict=True)
-            if not isinstance(one, BaseException) and one.writer.held()
-        ]
-        assert held == [4]
+        claimed = zip(epochs, outcomes, strict=True)
+        writers = {e: one.writer for e, one in claimed if not isinstance(one, BaseException)}
+        assert await held_by(writers, late_s, [4]) == [4]
         assert all(isinstance(one, errors.TakenOver) for one in outcomes if isinstance(one, BaseException))
 
 
@@ -341,14 +366,14 @@ async def test_a_session_that_is_not_there_yet_is_watched_from_its_start(journal
 # --- drop, sessions ----------------------------------------------------------------------------------------------
 
 
-async def test_dropping(journal: Journal, stranger: Journal) -> None:
+async def test_dropping(journal: Journal, stranger: Journal, late_s: float) -> None:
     writer = (await journal.claim(S1, 5)).writer
     other = (await journal.claim(S2, 5)).writer
     await writer.append(sound(0, 10), event(0))
     _, position = await stranger.events(S1, "")
     await stranger.drop(S1)
     await stranger.drop(S1)
-    assert not writer.held() and other.held()
+    assert await held_by({1: writer, 2: other}, late_s, [2]) == [2]
     with pytest.raises(errors.TakenOver):
         await writer.append(event(1))
     with pytest.raises(errors.TakenOver):

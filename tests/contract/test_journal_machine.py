@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cosygate import errors
-from cosygate.adapters.journal_disk import DiskJournal
-from cosygate.ports.journal import JournalWriter
-from tests.support.journals import audio, event, sound
+from cosygate.ports.journal import Journal, JournalWriter
+from tests.support.journals import HELD_LATE_S, JOURNALS, audio, event, held_by, sound
 
 T = TypeVar("T")
 SESSION = "e" * 32
@@ -45,13 +45,14 @@ class Model:
 
 
 class Journals(RuleBasedStateMachine):
+    variant = "disk-process"
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="journal-"))
-        self.journals = [DiskJournal(self.folder, durability="process", min_free_bytes=0) for _ in range(2)]
-        for journal in self.journals:
-            self.run(journal.start())
+        self.opened = [JOURNALS[self.variant](self.folder, 64 * 1024**2) for _ in range(2)]
+        self.journals: list[Journal] = [self.run(one.__aenter__()) for one in self.opened]
         self.model = Model()
         self.writers: list[tuple[int, JournalWriter]] = []  # with their epochs
         self.watchers: list[tuple[str, int]] = []  # a position, and how many events were told before it
@@ -64,8 +65,8 @@ class Journals(RuleBasedStateMachine):
         return self.loop.run_until_complete(wait())
 
     def teardown(self) -> None:
-        for journal in self.journals:
-            self.run(journal.close())
+        for one in self.opened:
+            self.run(one.__aexit__(None, None, None))
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
         shutil.rmtree(self.folder)
@@ -161,12 +162,17 @@ class Journals(RuleBasedStateMachine):
 
     @invariant()
     def only_the_highest_holds(self) -> None:
-        for epoch, writer in self.writers:
-            assert writer.held() == (epoch == self.model.epoch)
+        expected = [epoch for epoch, _ in self.writers if epoch == self.model.epoch]
+        assert self.run(held_by(dict(self.writers), HELD_LATE_S[self.variant], expected)) == expected
+
+
+class JournalsInRedis(Journals):
+    variant = "redis"
 
 
 TestJournals = Journals.TestCase
-TestJournals.settings = settings(
+TestJournalsInRedis = pytest.mark.needs("redis-server")(JournalsInRedis.TestCase)
+TestJournals.settings = TestJournalsInRedis.settings = settings(
     max_examples=60,
     stateful_step_count=30,
     deadline=None,

@@ -5,7 +5,9 @@ that were decided on it. Whoever holds the session's highest epoch writes; every
 nothing of samples or formats: the flow counts, the journal keeps bytes.
 
 Durable means as in ports/blobs.py: with durability=process, what was appended survives kill -9; with disk also power
-loss (appends of all sessions share syncs, at most 200 ms apart).
+loss (appends of all sessions share syncs, at most 200 ms apart). A journal that lies elsewhere may be lost as a whole,
+or in its newest part: then writers are broken with Unavailable, never TakenOver, lest anything be appended behind a
+hole; the next claim finds a beginning of the story, or none.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class JournalWriter(Protocol):
 
         Raises (through the awaitable) TakenOver, StorageFull, Unavailable; also when more than a bounded amount waits
         to be written. After any of them the writer is broken: nothing of `records` nor of later appends is stored, and
-        they raise the same. Whoever wants to go on claims the session again."""
+        they raise the same. Whoever wants to go on claims the session again. (What was on its way to a journal that
+        did not answer in time may still be found there by that claim: whole appends, in order, or nothing.)"""
 
     async def read(self, start: int, limit: int) -> bytes:
         """Appended audio from byte `start` (at least Past.first, or what compact kept), at most `limit` bytes; empty at
@@ -60,7 +63,8 @@ class JournalWriter(Protocol):
         takes and how long a claim needs. All or nothing, also over kill -9. Watchers' positions stay valid."""
 
     def held(self) -> bool:
-        """Whether this epoch still holds, as far as can be told without waiting (microseconds)."""
+        """Whether this epoch still holds, as far as can be told without waiting (microseconds). Another process's claim
+        may be told late, by a bound that the adapter names; no append is acknowledged meanwhile."""
 
     async def close(self) -> None:
         """Waits for what was appended; frees descriptors. The session stays. Idempotent."""
