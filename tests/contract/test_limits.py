@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from cosygate.adapters.limits_memory import MemoryCounters
+from cosygate.adapters.limits_redis import RedisCounters
 from cosygate.adapters.limits_sqlite import SqliteCounters
 from cosygate.model.rates import Rate
 from cosygate.model.window import GRAINS
 from cosygate.ports.limits import Counters, CountersDown
 from tests.support.clock import MovedClock
+from tests.support.moved_redis import MovedRedis, connect, own_prefix
+from tests.support.services import shared_redis
 
 MINUTE = (Rate(10, 60),)
 BOTH = (Rate(2, 60), Rate(3, 3600))
@@ -30,11 +33,19 @@ def clock() -> MovedClock:
     return MovedClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) -> Open:
+REDIS = pytest.param("redis", marks=pytest.mark.needs("redis-server"))
+
+
+@pytest.fixture(params=["memory", "sqlite", REDIS])
+async def opening(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) -> AsyncIterator[Open]:
     if request.param == "memory":
-        return lambda **bounds: MemoryCounters(clock, **bounds)
-    return lambda **bounds: SqliteCounters(tmp_path / "counters.sqlite", clock, **bounds)
+        yield lambda **bounds: MemoryCounters(clock, **bounds)
+    elif request.param == "sqlite":
+        yield lambda **bounds: SqliteCounters(tmp_path / "counters.sqlite", clock, **bounds)
+    else:
+        client, prefix = MovedRedis(connect(), clock), own_prefix()
+        yield lambda **_: RedisCounters(client, clock, prefix=prefix)  # type: ignore[arg-type]  # as far as is used
+        await client.aclose()
 
 
 @pytest.fixture
@@ -44,13 +55,21 @@ async def counters(opening: Open) -> AsyncIterator[Counters]:
     await opened.close()
 
 
-@pytest.fixture
-async def shared(tmp_path: Path, clock: MovedClock) -> AsyncIterator[list[Counters]]:
+@pytest.fixture(params=["sqlite", REDIS])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) -> AsyncIterator[list[Counters]]:
     """Two doors to the same counters."""
-    doors: list[Counters] = [SqliteCounters(tmp_path / "counters.sqlite", clock) for _ in range(2)]
+    doors: list[Counters]
+    clients = []
+    if request.param == "sqlite":
+        doors = [SqliteCounters(tmp_path / "counters.sqlite", clock) for _ in range(2)]
+    else:
+        clients, prefix = [connect(), connect()], own_prefix()
+        doors = [RedisCounters(client, clock, prefix=prefix) for client in clients]
     yield doors
     for door in doors:
         await door.close()
+    for client in clients:
+        await client.aclose()
 
 
 async def granted(counters: Counters, key: str = "t/a", rates: tuple[Rate, ...] = MINUTE) -> bool:
@@ -83,31 +102,45 @@ async def test_many_at_once_by_two_doors_get_exactly_what_there_is(shared: list[
 HAMMER = """
 import asyncio, sys
 from pathlib import Path
-from cosygate.adapters.limits_sqlite import SqliteCounters
 from cosygate.kit.clock import SystemClock
 from cosygate.model.rates import Rate
 
-async def main():
-    counters = SqliteCounters(Path(sys.argv[1]), SystemClock())
+async def main(kind, where, prefix):
+    if kind == "sqlite":
+        from cosygate.adapters.limits_sqlite import SqliteCounters
+        counters = SqliteCounters(Path(where), SystemClock())
+    else:
+        from cosygate.adapters.limits_redis import RedisCounters
+        from cosygate.wiring.redis import client
+        redis = client(where, 200)
+        counters = RedisCounters(redis, SystemClock(), prefix=prefix)
     print("ready", flush=True)
     sys.stdin.readline()
     granted = 0
-    for _ in range(250):
-        outcomes = await asyncio.gather(*(counters.take("recordings", "t/a", (Rate(600, 3600),)) for _ in range(2)))
-        granted += sum(ok for ok, _ in outcomes)
+    for _ in range(500 // AT_ONCE):
+        turns = (counters.take("recordings", "t/a", (Rate(600, 3600),)) for _ in range(AT_ONCE))
+        granted += sum(ok for ok, _ in await asyncio.gather(*turns))
     print(granted, flush=True)
 
-asyncio.run(main())
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_processes_that_count_against_each_other_lose_and_invent_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "count", "at_once"),
+    [("sqlite", 2, 2), pytest.param("redis", 3, 50, marks=pytest.mark.needs("redis-server"))],
+)
+async def test_processes_that_count_against_each_other_lose_and_invent_nothing(
+    tmp_path: Path, kind: str, count: int, at_once: int
+) -> None:
+    where = str(tmp_path / "counters.sqlite") if kind == "sqlite" else shared_redis().url
+    text, prefix = HAMMER.replace("AT_ONCE", str(at_once)), own_prefix()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", HAMMER, str(tmp_path / "counters.sqlite")],
+            [sys.executable, "-c", text, kind, where, prefix],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
-        for _ in range(2)
+        for _ in range(count)
     ]  # fmt: skip
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -213,6 +246,7 @@ async def test_no_window_ever_holds_more_and_little_is_refused_too_long(
     assert len(taken) > rate.amount
 
 
+@pytest.mark.parametrize("opening", ["memory", "sqlite"], indirect=True)  # in Redis they expire
 async def test_keys_are_bounded_and_those_counted_longest_ago_go_first(opening: Open, clock: MovedClock) -> None:
     counters = opening(keys=100)
     one = (Rate(1, 3600),)

@@ -14,14 +14,13 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from cosygate.kit.clock import Clock
 from cosygate.model.rates import Rate
+from cosygate.model.refusals import Refusals
 from cosygate.model.standing import Standing
 from cosygate.model.window import Windows
 from cosygate.ports.limits import CountersDown
@@ -31,8 +30,6 @@ _BUSY_S = 0.1  # for the lock: whoever has it in an orderly way has it for less 
 _BUSY_POLL_S = 0.0005
 _DOWN_S = 1.0  # after a failure nobody tries for so long
 _SWEEP_EVERY, _SWEPT_AT_ONCE = 64, 256  # changes; keys
-_REFUSED_S = 1.0  # a refusal is remembered, so that who is over the limit costs little
-_REFUSALS = 4_096
 
 _TABLE = """CREATE TABLE IF NOT EXISTS counters (name TEXT NOT NULL, key TEXT NOT NULL, until REAL NOT NULL,
  windows BLOB NOT NULL, PRIMARY KEY (name, key)) WITHOUT ROWID"""
@@ -58,12 +55,12 @@ class SqliteCounters:
         self._connection: sqlite3.Connection | None = None
         self._line = asyncio.Lock()  # of calls that wait for another process
         self._down_until = 0.0  # of real time, as all waiting here: the other process does not know our clock
-        self._refused: OrderedDict[tuple[str, str], tuple[float, Standing]] = OrderedDict()
+        self._refusals = Refusals()
         self._changes = 0
         self._closed = False
 
     async def take(self, name: str, key: str, rates: Sequence[Rate]) -> tuple[bool, Standing]:
-        if (known := self._refusal(name, key)) is not None:
+        if (known := self._refusals.known(name, key, self._clock.monotonic())) is not None:
             return False, known
 
         def work(windows: Windows, now: float) -> tuple[bool, Standing]:
@@ -71,13 +68,11 @@ class SqliteCounters:
 
         granted, standing = await self._turn(lambda: self._change(name, key, rates, work))
         if not granted:
-            self._refused[name, key] = (self._clock.monotonic(), standing)
-            if len(self._refused) > _REFUSALS:
-                self._refused.popitem(last=False)
+            self._refusals.remember(name, key, standing, self._clock.monotonic())
         return granted, standing
 
     async def look(self, name: str, key: str, rates: Sequence[Rate]) -> Standing:
-        if (known := self._refusal(name, key)) is not None:
+        if (known := self._refusals.known(name, key, self._clock.monotonic())) is not None:
             return known
 
         def work() -> Standing:
@@ -87,23 +82,12 @@ class SqliteCounters:
         return await self._turn(work)
 
     async def give_back(self, name: str, key: str, rates: Sequence[Rate], at: float) -> None:
-        self._refused.pop((name, key), None)
+        self._refusals.forget(name, key)
         await self._turn(lambda: self._change(name, key, rates, lambda windows, _: windows.give_back(rates, at)))
 
     async def close(self) -> None:
         self._closed = True
         self._disconnect()
-
-    def _refusal(self, name: str, key: str) -> Standing | None:
-        found = self._refused.get((name, key))
-        if found is None:
-            return None
-        at, standing = found
-        since = self._clock.monotonic() - at
-        if since >= min(_REFUSED_S, standing.reset_s):
-            del self._refused[name, key]
-            return None
-        return replace(standing, reset_s=standing.reset_s - since)
 
     async def _turn(self, work: Callable[[], T]) -> T:
         """Does `work`, waiting for other processes in line with the others of this one."""
