@@ -24,7 +24,15 @@ from cosygate.ports.engine import (
     PartialFound,
     SegmentFound,
 )
-from tests.support.engine_process import EngineProcess, engine_process, recognise, silence, speech_pcm, speech_samples
+from tests.support.engine_process import (
+    TRANSPORTS,
+    EngineProcess,
+    engine_process,
+    recognise,
+    silence,
+    speech_pcm,
+    speech_samples,
+)
 from tests.support.listening import (
     RATE,
     SCRIPT,
@@ -40,9 +48,10 @@ from tests.support.listening import (
 DIGESTS: dict[str, Any] = {"hear": "digest", "cut": "speech"}
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[EngineProcess]:
-    with engine_process("--slots", "2", "--live", "3", script=SCRIPT) as running:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def process(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
+    listen = TRANSPORTS[request.param]
+    with engine_process("--slots", "2", "--live", "3", script=SCRIPT, listen=listen) as running:
         yield running
 
 

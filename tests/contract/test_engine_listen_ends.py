@@ -22,7 +22,7 @@ from cosygate.ports.engine import (
     PartialFound,
     SegmentFound,
 )
-from tests.support.engine_process import EngineProcess, engine_process, recognise, silence
+from tests.support.engine_process import TRANSPORTS, EngineProcess, engine_process, recognise, silence
 from tests.support.listening import (
     RATE,
     SCRIPT,
@@ -38,9 +38,10 @@ from tests.support.listening import (
 )
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[EngineProcess]:
-    with engine_process("--slots", "2", "--live", "3", script=SCRIPT) as running:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def process(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
+    listen = TRANSPORTS[request.param]
+    with engine_process("--slots", "2", "--live", "3", script=SCRIPT, listen=listen) as running:
         yield running
 
 

@@ -17,7 +17,15 @@ from cosygate import errors
 from cosygate.adapters.engine_grpc import GrpcEngine
 from cosygate.adapters.engine_grpc.status import STATUS_ERRORS, translate
 from cosygate.ports.engine import Accepted, Done, EngineEvent, Progress, RecogniseConfig, SegmentFound
-from tests.support.engine_process import EngineProcess, engine_process, pieces, recognise, silence, speech_pcm
+from tests.support.engine_process import (
+    TRANSPORTS,
+    EngineProcess,
+    engine_process,
+    pieces,
+    recognise,
+    silence,
+    speech_pcm,
+)
 
 SECOND = silence(1.0)
 # One-second pieces. A recording whose last piece is 0.5 s hangs, 0.25 s kills the engine, others by their length.
@@ -38,16 +46,16 @@ SCRIPT: dict[str, Any] = {
 HANG, CRASH = SECOND + silence(0.5), SECOND + silence(0.25)
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[EngineProcess]:
-    with engine_process("--slots", "2", "--line", "2", script=SCRIPT) as running:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def process(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
+    with engine_process("--slots", "2", "--line", "2", script=SCRIPT, listen=TRANSPORTS[request.param]) as running:
         yield running
 
 
-@pytest.fixture
-def own_process() -> Iterator[EngineProcess]:
+@pytest.fixture(params=TRANSPORTS)
+def own_process(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
     """For tests that hurt it."""
-    with engine_process("--slots", "1", script=SCRIPT) as running:
+    with engine_process("--slots", "1", script=SCRIPT, listen=TRANSPORTS[request.param]) as running:
         yield running
 
 

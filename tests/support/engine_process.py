@@ -23,6 +23,9 @@ from cosygate.ports.engine import Engine, EngineEvent, RecogniseConfig
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
+TRANSPORTS = {"unix": "", "tcp": "127.0.0.1:0"}  # where an engine listens: `listen` of engine_process
+
+
 @dataclass(frozen=True)
 class EngineProcess:
     process: subprocess.Popen[str]

@@ -1,7 +1,8 @@
-"""A real process that writes to a journal on disk until it is killed, and says on stdout what was acknowledged.
+"""A real process that writes to a journal until it is killed, and says on stdout what was acknowledged.
 
     python -m tests.support.journal_writer ROOT DURABILITY TASK ...
 
+DURABILITY is of a journal on disk, or the url of a Redis.
 `append SESSION`: appends and compacts without end. `zombie SESSION`: appends until overtaken, claims again when told.
 `hammer SESSION WHO`: claims and appends against others; ends by itself. `crash`: dies at each call of a compaction.
 A line is written in one call after the journal has answered, so a kill never cuts what counts.
@@ -14,12 +15,14 @@ import os
 import random
 import signal
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 from cosygate import errors
 from cosygate.adapters.journal_disk import DiskJournal
-from tests.support.journals import event, sound
+from cosygate.ports.journal import Journal
+from tests.support.journals import event, in_redis, sound
 
 HAMMERS = 3
 CLAIMS = 25
@@ -32,11 +35,13 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def opened(root: str, durability: str) -> DiskJournal:
+def opened(root: str, durability: str) -> AbstractAsyncContextManager[Journal]:
+    if durability.startswith("redis:"):
+        return in_redis(Path(root), 64 * 1024**2, durability)
     return DiskJournal(Path(root), durability="disk" if durability == "disk" else "process", min_free_bytes=0)
 
 
-async def append(journal: DiskJournal, session: str) -> None:
+async def append(journal: Journal, session: str) -> None:
     claimed = await journal.claim(session, 1)
     say("held", 1)
     number = 0
@@ -51,7 +56,7 @@ async def append(journal: DiskJournal, session: str) -> None:
         await written
 
 
-async def zombie(journal: DiskJournal, session: str) -> None:
+async def zombie(journal: Journal, session: str) -> None:
     for epoch in range(1, 1000, 2):
         claimed = await journal.claim(session, epoch)
         say("held", epoch)
@@ -68,7 +73,7 @@ async def zombie(journal: DiskJournal, session: str) -> None:
             return
 
 
-async def hammer(journal: DiskJournal, session: str, who: str) -> None:
+async def hammer(journal: Journal, session: str, who: str) -> None:
     epoch, rng = 0, random.Random(who)
     for _ in range(CLAIMS):
         epoch = (epoch // HAMMERS + 1) * HAMMERS + int(who)

@@ -49,7 +49,7 @@ async def engine_at(process: EngineProcess) -> AsyncIterator[GrpcEngine]:
 
 
 @asynccontextmanager
-async def held(engine: GrpcEngine, said: bytes = bytes(3200)) -> AsyncIterator[None]:
+async def held(engine: GrpcEngine, said: bytes = bytes(3200)) -> AsyncIterator[AsyncIterator[ListenEvent]]:
     """A live call that goes on."""
 
     async def quiet() -> AsyncIterator[Piece]:
@@ -58,7 +58,7 @@ async def held(engine: GrpcEngine, said: bytes = bytes(3200)) -> AsyncIterator[N
 
     async with aclosing(engine.listen(ListenConfig(RATE), quiet(), idle_timeout_s=5)) as call:  # type: ignore[type-var]  # a generator
         assert isinstance(await anext(call), Accepted)
-        yield
+        yield call
 
 
 async def sent(*pieces: Piece, every_s: float = 0.0) -> AsyncIterator[Piece]:

@@ -25,6 +25,13 @@ def object_store() -> Iterator[ObjectStore]:
         yield running
 
 
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """For a cluster. Not pytest's: whoever starts pytest closes /tmp/pytest-of-… to others, PostgreSQL's user too."""
+    with TemporaryDirectory(prefix="cosygate-cluster-", ignore_cleanup_errors=True) as place:
+        yield Path(place)
+
+
 @cache
 def shared_postgres() -> Postgres:
     """One server for the whole test process, which ends with it; `fresh_database` gives each test its own database."""

@@ -28,7 +28,7 @@ from cosygate.ports.engine import (
     RecogniseConfig,
     SegmentFound,
 )
-from tests.support.breakers import breakers
+from tests.support.breakers import breakers, numbered
 from tests.support.clock import MovedClock
 
 NAME = EngineName("told", "told", "1")
@@ -47,6 +47,9 @@ class ToldEngine:
         self.clock: MovedClock | None = None
         self.calls = 0
         self.away = False
+
+    async def leaving(self) -> None:
+        await asyncio.Event().wait()
 
     async def describe(self) -> EngineInfo:
         if self.away:
@@ -97,8 +100,8 @@ class Room:
         self.engines = [ToldEngine() for _ in range(engines)]
         for engine in self.engines:
             engine.clock = self.clock
-        self.breakers = breakers(self.clock, engines)
-        self.room = EngineRoom(self.engines, self.clock, self.breakers)
+        self.breakers = breakers(self.clock)
+        self.room = EngineRoom(numbered(*self.engines), self.clock, self.breakers)
 
     def phase(self, number: int = 0) -> Phase:
         return self.room.status()[number].breaker
@@ -135,7 +138,7 @@ class Room:
 
     async def open(self, number: int = 0) -> None:
         for _ in range(5):
-            self.breakers.failed(number)
+            self.breakers.failed(str(number))
         await self.clock.advance(0)
         assert self.phase(number) is Phase.OPEN
 

@@ -56,7 +56,7 @@ async def test_a_probe_has_told_enough_with_its_first_words(house: Room) -> None
     house.engines[0].hold.set()
     with pytest.raises(errors.EngineFailed):
         await probe
-    assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 1)
+    assert (house.phase(), house.breakers.of("0").streak) == (Phase.CLOSED, 1)
 
 
 @pytest.mark.parametrize("error", [errors.EngineBusy(), errors.EngineRefused(), errors.DecoderDied()])

@@ -38,9 +38,9 @@ async def test_what_is_not_the_engines_fault_counts_for_nothing(house: Room, err
         await house.fails(house.call)
     for _ in range(30):
         await house.fails(house.call, error)
-    assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 4)
+    assert (house.phase(), house.breakers.of("0").streak) == (Phase.CLOSED, 4)
     await house.call()
-    assert house.breakers.of(0).streak == 0
+    assert house.breakers.of("0").streak == 0
 
 
 async def test_a_cancelled_call_counts_for_nothing(house: Room) -> None:
@@ -51,21 +51,21 @@ async def test_a_cancelled_call_counts_for_nothing(house: Room) -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    assert house.breakers.of(0).quarters == ()
+    assert house.breakers.of("0").quarters == ()
 
 
 async def test_a_recording_that_fails_again_tells_of_itself(house: Room) -> None:
     for _ in range(10):
         await house.fails(lambda: house.call(alone=True))
-    assert house.breakers.of(0).quarters == ()
+    assert house.breakers.of("0").quarters == ()
     await house.call(alone=True)  # but when it does not, it tells of the engine
-    assert house.breakers.of(0).quarters == ((4000, 1, 0),)
+    assert house.breakers.of("0").quarters == ((4000, 1, 0),)
 
 
 async def test_live_sound_that_fails_again_tells_of_itself(house: Room) -> None:
     for _ in range(10):
         await house.fails(lambda: house.listen(suspect=True))
-    assert house.breakers.of(0).quarters == ()
+    assert house.breakers.of("0").quarters == ()
 
 
 async def test_a_death_under_many_calls_is_one_failure(house: Room) -> None:
@@ -77,7 +77,7 @@ async def test_a_death_under_many_calls_is_one_failure(house: Room) -> None:
     house.engines[0].hold.set()
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(e) for e in ended} == {errors.EngineFailed}
-    assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 1)
+    assert (house.phase(), house.breakers.of("0").streak) == (Phase.CLOSED, 1)
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -87,8 +87,8 @@ async def test_the_next_process_s_death_is_another_failure(house: Room, live: bo
     await house.room.refresh()
     for death in range(1, 5):
         await house.clock.advance(1)
-        house.breakers.gone(0, heard_at=house.clock.mono - 0.5)
-        assert house.breakers.of(0).streak == death
+        house.breakers.gone("0", heard_at=house.clock.mono - 0.5)
+        assert house.breakers.of("0").streak == death
     await house.clock.advance(0.5)
     await house.fails(house.listen if live else house.call, gone(errors.EngineFailed))
     assert house.phase() is Phase.OPEN
@@ -97,10 +97,10 @@ async def test_the_next_process_s_death_is_another_failure(house: Room, live: bo
 async def test_who_finds_it_gone_without_having_reached_it_tells_nothing_new(house: Room) -> None:
     await house.room.refresh()
     await house.clock.advance(1)
-    house.breakers.gone(0, heard_at=house.clock.mono)
+    house.breakers.gone("0", heard_at=house.clock.mono)
     house.engines[0].events = []
     await house.fails(house.call, gone(errors.EngineUnavailable))
-    assert house.breakers.of(0).streak == 1
+    assert house.breakers.of("0").streak == 1
 
 
 async def test_neighbours_of_a_recording_known_for_it_are_no_failure_either(house: Room) -> None:
@@ -112,7 +112,7 @@ async def test_neighbours_of_a_recording_known_for_it_are_no_failure_either(hous
         await house.clock.advance(1)
         house.engines[0].hold.set()
         await asyncio.gather(*calls, return_exceptions=True)
-        assert (house.phase(), house.breakers.of(0).streak) == (Phase.CLOSED, 0)
+        assert (house.phase(), house.breakers.of("0").streak) == (Phase.CLOSED, 0)
 
 
 async def test_an_open_one_is_skipped_while_another_is_well() -> None:
@@ -147,7 +147,7 @@ async def test_a_live_call_works_when_it_decides_something(house: Room) -> None:
     house.engines[0].heard = [Accepted(0), Heard(5), Decided(10), Decided(20)]
     for _ in range(10):
         await house.fails(house.listen)
-    assert (house.phase(), house.breakers.of(0).quarters) == (Phase.CLOSED, ((4000, 10, 10),))
+    assert (house.phase(), house.breakers.of("0").quarters) == (Phase.CLOSED, ((4000, 10, 10),))
     house.engines[0].heard = [Accepted(0), Heard(5)]
     for _ in range(4):
         await house.fails(house.listen)
@@ -162,6 +162,6 @@ async def test_the_room_tells_of_every_engine() -> None:
     await house.room.refresh()
     await house.open(1)
     one, two = house.room.status()
-    assert (one.number, one.name, one.up, one.slots, one.busy) == (0, "told", True, 2, 1)
+    assert (one.key, one.name, one.up, one.slots, one.busy) == ("0", "told", True, 2, 1)
     assert (one.live_slots, one.live_busy, one.breaker, one.probe_in_s) == (9, 3, Phase.CLOSED, 0)
-    assert (two.number, two.breaker, 54 <= two.probe_in_s <= 66) == (1, Phase.OPEN, True)
+    assert (two.key, two.breaker, 54 <= two.probe_in_s <= 66) == ("1", Phase.OPEN, True)

@@ -19,7 +19,7 @@ from cosygate.ports.engine import EngineInfo
 from cosygate.settings import Settings
 from cosygate.wiring import open_house
 from cosygate.wiring.engines import engine_room
-from tests.support.breakers import breakers
+from tests.support.breakers import breakers, numbered
 from tests.support.clock import MovedClock, SeededRandomness
 from tests.support.told_engines import ToldEngine
 
@@ -57,7 +57,7 @@ class Site:
         self.clock = MovedClock()
         self.engines = [Places() for _ in range(engines)]
         self.rooms = [
-            EngineRoom(self.engines, self.clock, breakers(self.clock, engines), first=first)
+            EngineRoom(numbered(*self.engines), self.clock, breakers(self.clock), first=first)
             for first in firsts or [g * engines // gateways for g in range(gateways)]
         ]
         self.calls: list[asyncio.Task[None]] = []

@@ -26,7 +26,7 @@ from cosygate.model.options import TranscribeOptions
 from cosygate.model.timeline import Timeline
 from cosygate.model.transcript import EngineName
 from cosygate.ports.engine import Accepted, Decided, Done, EngineInfo, Finalize, ListenConfig, ListenEvent, ModelInfo
-from tests.support.breakers import breakers
+from tests.support.breakers import breakers, numbered
 from tests.support.clock import MovedClock, SeededRandomness
 
 RATE = 16_000
@@ -58,6 +58,9 @@ class Ears:
         self.heard = bytearray()  # of the present call
         self.longest_s = 0.0  # of the pieces of the present call
         self.began = 0.0
+
+    async def leaving(self) -> None:
+        await asyncio.Event().wait()
 
     async def describe(self) -> EngineInfo:
         return EngineInfo("own", "1", slots=1, busy=0, models=(ModelInfo("own", ("*",), live=True),), live_slots=9)
@@ -115,7 +118,7 @@ class House:
         await until(lambda: self.session.durable == len(self.said) // 2)
 
     def listen(self, **options: Any) -> None:
-        engines, randomness = EngineRoom([self.ears], self.clock, self.breakers), SeededRandomness()
+        engines, randomness = EngineRoom(numbered(self.ears), self.clock, self.breakers), SeededRandomness()
         decoder = PcmDecoder(otherwise=NoDecoder())
         listening = Listening(
             self.session, engines, decoder, self.clock, randomness, engine_idle_s=5, gather_s=lambda: 0.0, **options
@@ -266,7 +269,7 @@ async def test_sound_that_ends_every_engine_is_left_out_and_keeps_nobody_from_th
     assert house.task is not None
     while house.session.timeline.restart == 0:
         await house.idle()
-        assert house.breakers.blocked_s() == 0
+        assert house.breakers.blocked_s(["0"]) == 0
         await house.clock.advance(STEP_S)
     calls = house.ears.restarts.count(0)
     assert calls >= tries if seconds else calls == tries
@@ -277,7 +280,7 @@ async def test_sound_that_ends_every_engine_is_left_out_and_keeps_nobody_from_th
         await house.idle()
         await house.clock.advance(STEP_S)
     await house.task
-    assert house.breakers.of(0).streak == 0
+    assert house.breakers.of("0").streak == 0
 
 
 async def test_a_session_outlives_an_open_breaker(house: House) -> None:
@@ -286,7 +289,7 @@ async def test_a_session_outlives_an_open_breaker(house: House) -> None:
     house.session.end(4 * RATE)
     await house.journalled()
     for _ in range(5):
-        house.breakers.failed(0)
+        house.breakers.failed("0")
     house.listen()
     assert house.task is not None
     for _ in range(53):
@@ -298,4 +301,4 @@ async def test_a_session_outlives_an_open_breaker(house: House) -> None:
         await house.clock.advance(STEP_S)
     await house.task
     assert (house.ears.restarts, house.ears.heard) == ([0], house.said)
-    assert house.breakers.blocked_s() == 0
+    assert house.breakers.blocked_s(["0"]) == 0

@@ -142,3 +142,11 @@ async def test_who_waits_hears_the_news(outlet: Outlet) -> None:
         news()
         async with asyncio.timeout(1):
             assert len(await waiting) == 1
+
+
+async def test_finals_that_the_client_has_are_not_said_again() -> None:
+    """A lost journal has them heard again."""
+    outlet = Outlet(interim=True, last_final=1)
+    for number in range(4):
+        outlet.put(final(number))
+    assert await outlet.next() == [final(2), final(3)]

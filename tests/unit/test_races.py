@@ -32,7 +32,7 @@ from cosygate.ports.engine import EngineInfo, ModelInfo
 from cosygate.worker import Runner
 from tests.api.conftest import wav
 from tests.support.blob_stores import MovedClock as ShiftedClock
-from tests.support.breakers import breakers
+from tests.support.breakers import breakers, numbered
 from tests.support.clock import MovedClock
 from tests.unit.test_transcribe_flow import ALICE, House, OwnEngine
 
@@ -250,6 +250,9 @@ async def test_a_renewal_that_finds_the_disk_full_tries_again(house: House) -> N
 class OnlyEnglish(OwnEngine):
     up = True
 
+    async def leaving(self) -> None:
+        await asyncio.Event().wait()
+
     async def describe(self) -> EngineInfo:
         if not self.up:
             raise errors.EngineUnavailable
@@ -259,7 +262,7 @@ class OnlyEnglish(OwnEngine):
 async def test_a_language_that_no_engine_knows_is_refused_once_all_are_known() -> None:
     clock, known, late = MovedClock(), OnlyEnglish(), OnlyEnglish()
     late.up = False
-    room = EngineRoom([known, late], clock, breakers(clock, 2))
+    room = EngineRoom(numbered(known, late), clock, breakers(clock))
 
     async def borrow(language: str) -> None:
         async with room.borrow(TranscribeOptions(language=language)):
@@ -298,11 +301,11 @@ async def test_a_runner_survives_a_bug_in_claiming(house: House) -> None:
     records, clock = house.records, SystemClock()
     whole = SimpleNamespace(
         leases=records.leases, outbox=records.outbox, queue=house.queue, transcribe=house.transcribe, clock=clock,
-        randomness=SystemRandomness(), engines=EngineRoom([house.engine], clock, breakers(clock)),
+        randomness=SystemRandomness(), engines=EngineRoom(numbered(house.engine), clock, breakers(clock)),
         housekeeping=housekeeping(house),
         live_keeper=SimpleNamespace(sweep=housekeeping(house).sweep_orphans),
         sender=SimpleNamespace(look=_nothing, stop=_nothing), switchboard=SimpleNamespace(look=_nothing),
-        admission=SimpleNamespace(mark=lambda: 0, claimed=lambda *_: None),
+        admission=SimpleNamespace(mark=lambda: 0, claimed=lambda *_: None), broker=None, alone=True, life="l",
         quotas=QuotaWatch(records.usage, records.quotas, clock, Quota()),
         reaper=Reaper(records.leases, clock, 30.0), reaper_every_s=60.0, housekeeping_every_s=60.0,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How many jobs the embedded runner has at once: by the engines' slots, and by how long jobs take."""
+"""How many jobs a dispatcher has at once: by the engines' slots, by how long jobs take; and what becomes of hints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from cosygate.worker import Runner
+from cosygate.adapters.queue_local import LocalQueue
+from cosygate.kit.clock import SystemRandomness
+from cosygate.worker.dispatch import Dispatcher, Nobody
 from tests.support.clock import MovedClock
 
 
@@ -19,17 +21,20 @@ class House:
         self.clock = MovedClock()
         self.running: list[asyncio.Event] = []
         room = SimpleNamespace(slots=lambda: slots, pause_s=lambda: 0.0, refresh=self._nothing)
-        self.whole = SimpleNamespace(
-            clock=self.clock,
-            engines=room,
-            transcribe=SimpleNamespace(claim=self._claim, run=self._run),
-            admission=SimpleNamespace(mark=lambda: 0, claimed=lambda *_: None),
-        )
+        self.queue = LocalQueue()
+        self.left = 10**9  # jobs that wait to be claimed
+        self._parts = (SimpleNamespace(claim=self._claim, run=self._run), room, self.queue, Nobody(), self.clock)
+
+    def dispatcher(self, jobs: int, runners: int = 1) -> Dispatcher:
+        return Dispatcher(*cast("Any", self._parts), SystemRandomness(), claimant="c", jobs=jobs, runners=runners)
 
     async def _nothing(self) -> None:
         pass
 
-    async def _claim(self, _: str) -> Any:
+    async def _claim(self, *_: Any) -> Any:
+        if not self.left:
+            return None
+        self.left -= 1
         return SimpleNamespace(job=SimpleNamespace(owner="t/u", cost_s=1.0))
 
     async def _run(self, _: Any) -> None:
@@ -55,8 +60,7 @@ async def test_one_more_than_there_are_slots_while_jobs_are_short(
     slots: int, runners: int, short: int, long: int
 ) -> None:
     house = House(slots)
-    runner = Runner(cast("Any", house.whole), index=0, jobs=0, runners=runners)
-    dispatch = asyncio.create_task(runner._dispatch())
+    dispatch = asyncio.create_task(house.dispatcher(0, runners).run())
     assert await house.after(0.2, 5) == short
     assert await house.after(8.0, 5) == long
     assert await house.after(0.1, 40) == short
@@ -68,9 +72,40 @@ async def test_one_more_than_there_are_slots_while_jobs_are_short(
 
 async def test_as_many_as_the_operator_says() -> None:
     house = House(2)
-    dispatch = asyncio.create_task(Runner(cast("Any", house.whole), index=0, jobs=5)._dispatch())
+    dispatch = asyncio.create_task(house.dispatcher(5).run())
     assert await house.after(8.0, 5) == 5
     dispatch.cancel()
     for ended in house.running:
         ended.set()
     await asyncio.gather(dispatch, return_exceptions=True)
+
+
+async def test_a_hint_waits_for_the_job_that_it_brought() -> None:
+    house = House(2)
+    house.left = 0
+    dispatcher = house.dispatcher(5)
+    dispatch = asyncio.create_task(dispatcher.run())
+    await asyncio.sleep(0.02)  # it has looked, and waits
+    house.left = 1
+    hinted = asyncio.create_task(dispatcher.hinted())
+    await asyncio.sleep(0.02)
+    assert (dispatcher.busy(), hinted.done()) == (1, False)
+    house.running[0].set()
+    assert await hinted is True
+    assert await asyncio.wait_for(dispatcher.hinted(), 1.0) is False  # nothing is left
+    dispatch.cancel()
+    await asyncio.gather(dispatch, return_exceptions=True)
+
+
+async def test_hints_wait_while_there_is_no_room() -> None:
+    house = House(2)
+    dispatcher = house.dispatcher(2)
+    dispatch = asyncio.create_task(dispatcher.run())
+    hints = [asyncio.create_task(dispatcher.hinted()) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    assert (dispatcher.busy(), sum(hint.done() for hint in hints)) == (2, 0)
+    dispatch.cancel()
+    await asyncio.gather(dispatch, return_exceptions=True)
+    await dispatcher.stop(0.0)
+    assert await asyncio.gather(*hints) == [False] * 4  # nobody waits for ever: others have them
+    assert dispatcher.busy() == 0

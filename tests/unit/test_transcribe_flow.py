@@ -39,7 +39,7 @@ from cosygate.ports.engine import (
     SegmentFound,
 )
 from tests.api.conftest import wav
-from tests.support.breakers import breakers
+from tests.support.breakers import breakers, numbered
 from tests.support.clock import MovedClock, SeededRandomness
 
 ALICE = Principal("alice")
@@ -51,6 +51,9 @@ class OwnEngine:
     def __init__(self) -> None:
         self.midway: Callable[[], Awaitable[None]] | None = None
         self.calls = 0
+
+    async def leaving(self) -> None:
+        await asyncio.Event().wait()
 
     async def describe(self) -> EngineInfo:
         return EngineInfo("own", "1", slots=1, busy=0, models=(ModelInfo("own", ("*",)),))
@@ -92,7 +95,7 @@ class House:
         decoder: Decoder = PcmDecoder(otherwise=NoSandbox())
         self.transcribe = Transcribe(
             leases=records.leases, events=records.events, parts=store.parts, files=store.recordings,
-            results=store.results, decoder=decoder, engines=EngineRoom([self.engine], clock, breakers(clock)),
+            results=store.results, decoder=decoder, engines=EngineRoom(numbered(self.engine), clock, breakers(clock)),
             clock=clock,
             randomness=SeededRandomness(), audio_limits=AudioLimits(), renew_s=10.0, engine_idle_s=60.0,
         )  # fmt: skip

@@ -66,6 +66,7 @@ class Doors:
     metrics_door: system.MetricsDoor
     slow_request_s: float
     version: str
+    media: str = ""  # where recordings are fetched from, if not here
 
 
 def build(doors: Doors) -> ASGIApp:
@@ -101,7 +102,7 @@ def build(doors: Doors) -> ASGIApp:
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     lanes = StrangerLane(ChunkLane(app, chunks.put_chunk), doors.strangers)
     proxies = doors.strangers.proxies
-    return Edge(LiveLane(lanes, doors.live_door), doors.randomness, doors.slow_request_s, proxies)
+    return Edge(LiveLane(lanes, doors.live_door), doors.randomness, doors.slow_request_s, proxies, doors.media)
 
 
 def _include(app: FastAPI, router: APIRouter) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from time import perf_counter
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,9 +22,17 @@ from cosygate.kit.logs import bound, logger
 _log = logger()
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})  # asked every few seconds: logged only when they fail
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:{media}; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+def _policy(media: str) -> bytes:
+    """`media`: an address from whose origin recordings may be played, too; or nothing."""
+    there = urlsplit(media)
+    return _CSP.format(media=f" {there.scheme}://{there.netloc}" if media else "").encode()
+
+
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -30,7 +40,6 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
-    (b"content-security-policy", _CSP.encode()),
 ]
 # A body that is still coming when its answer is known already. A small one is read, and the connection lives on. For
 # others the answer goes out at once, and what still comes is read and thrown away for a moment: closed earlier, the
@@ -41,8 +50,10 @@ _AT_ONCE = frozenset({429, 503})  # under load: no connection is kept busy with 
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, randomness: Randomness, slow_s: float, proxies: Proxies) -> None:
-        """`slow_s`: a request that takes longer is logged as slow. `proxies`: whose X-Forwarded-Proto is believed."""
+    def __init__(self, app: ASGIApp, randomness: Randomness, slow_s: float, proxies: Proxies, media: str = "") -> None:
+        """`slow_s`: a request that takes longer is logged as slow. `proxies`: whose X-Forwarded-Proto is believed.
+        `media`: where recordings are fetched from, if not here."""
+        self._headers = [*_HEADERS, (b"content-security-policy", _policy(media))]
         self._app = app
         self._randomness = randomness
         self._slow_s = slow_s
@@ -55,7 +66,7 @@ class Edge:
         scope["scheme"] = self._proxies.scheme(scope)  # cookies are Secure, and HSTS is told, behind a proxy as well
         parent = tracing.incoming(scope["headers"])
         trace_id = parent.trace_id if parent else self._randomness.trace_id()
-        exchange = _Exchange(scope, receive, send, trace_id, self._slow_s)
+        exchange = _Exchange(scope, receive, send, trace_id, self._slow_s, self._headers)
         with bound(trace_id=trace_id), _span(scope["path"], trace_id, parent):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
@@ -76,12 +87,21 @@ def _span(path: str, trace_id: str, parent: tracing.Parent | None) -> tracing.Sp
 class _Exchange:
     """One request and its response, as seen at the edge."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, trace_id: str, slow_s: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        trace_id: str,
+        slow_s: float,
+        headers: Sequence[tuple[bytes, bytes]],
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self.trace_id = scope["trace_id"] = trace_id
         self._slow_s = slow_s
+        self._headers = headers
         self._began = perf_counter()
         self._status = 0
         self._body_begun = False
@@ -107,7 +127,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            headers = message["headers"] = [*message.get("headers", ()), *self._headers]
             headers.append((b"x-trace-id", self.trace_id.encode()))
             self._goes_on = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
             if self._scope["scheme"] == "https":

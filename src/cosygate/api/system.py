@@ -24,7 +24,7 @@ _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress
 
 
 class BreakerView(BaseModel):
-    engine: int  # its number
+    engine: int  # from 0; not its address, which is no business of whoever asks
     breaker: Phase
 
 
@@ -116,7 +116,7 @@ def router(
     scrapes = _Scrapes(measure)
 
     def breakers() -> list[BreakerView]:
-        return [BreakerView(engine=engine.number, breaker=engine.breaker) for engine in engines.status()]
+        return [BreakerView(engine=place, breaker=one.breaker) for place, one in enumerate(engines.status())]
 
     @routes.get("/health")
     async def health() -> Health:

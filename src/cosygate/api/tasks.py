@@ -159,6 +159,7 @@ _BYTES: dict[str, dict[str, Any]] = {kind: {} for kind in (*ranges.MEDIA_TYPES.v
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The recording as it was sent.", "content": _BYTES},
     206: {"description": "A range of it.", "content": _BYTES},
+    307: {"description": "Fetch it from `Location`, which holds for some minutes."},
 }
 _DELETE: dict[int | str, dict[str, Any]] = {
     200: {"description": "It was active: cancelled, its audio erased.", "model": TaskView},
@@ -273,9 +274,10 @@ class _Desk:
         return response
 
     async def audio(self, request: Request, task_id: str) -> Response:
-        """The recording as it was sent, whole or one `Range` of it."""
-        caller = await self._listener(request, _checked(task_id))
-        job, listing = await self._tasks.audio(caller, task_id)
+        """The recording as it was sent, whole or one `Range` of it; or where it is to be fetched from."""
+        job, listing = await self._tasks.audio(await self._listener(request, _checked(task_id)), task_id)
+        if elsewhere := await self._tasks.audio_elsewhere(job, listing):
+            return Response(status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
         total = listing.total_bytes
         span = ranges.parse(request.headers.get("range"), total)
         start, length = span or (0, total)

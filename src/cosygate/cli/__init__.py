@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from cosygate.cli import keys
+from cosygate.cli import fleet, keys
+from cosygate.cli.migrate import migrate
 from cosygate.cli.options import DataDir
 from cosygate.cli.options import fail as _fail
 from cosygate.cli.options import settings_from as _settings
@@ -77,6 +78,11 @@ def serve(
     from cosygate.serve import main as serve_main
 
     raise typer.Exit(serve_main(settings))
+
+
+app.command()(fleet.gateway)
+app.command()(fleet.worker)
+app.command()(migrate)
 
 
 @app.command()

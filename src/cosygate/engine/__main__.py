@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosygate.kit.lineage import die_with_parent
+
+if TYPE_CHECKING:
+    from cosygate.kit.pem import PemFiles
 
 CANNOT_START = 78  # exit status for a configuration or model at fault (EX_CONFIG, sysexits.h)
 
@@ -38,6 +42,11 @@ def _run(options: argparse.Namespace) -> int:
     from cosygate.kit import tracing
     from cosygate.kit.clock import SystemClock
 
+    try:
+        tls = _tls(options)
+    except ValueError as error:
+        logs.logger().error("engine.cannot_start", recogniser=options.recogniser, detail=str(error))
+        return CANNOT_START
     # Callers decide what is recorded: an engine begins no traces.
     name = options.listen.rpartition("/")[2].removesuffix(".sock")
     tracing.start(options.otlp_endpoint, 0.0, service="cosygate-engine", instance=name)
@@ -48,7 +57,14 @@ def _run(options: argparse.Namespace) -> int:
         script=options.script,
     )
     server_options = ServerOptions(
-        options.listen, slots=options.slots, line=options.line, live=options.live, grace_s=options.grace
+        options.listen,
+        slots=options.slots,
+        line=options.line,
+        live=options.live,
+        grace_s=options.grace,
+        age_s=options.max_connection_age,
+        age_grace_s=options.max_connection_age_grace,
+        tls=tls,
     )
     try:
         recogniser = RECOGNISERS[options.recogniser](recogniser_options)
@@ -66,6 +82,19 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _tls(options: argparse.Namespace) -> PemFiles | None:
+    """Raises ValueError, in words for the operator."""
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise ValueError("--tls-cert and --tls-key go together")
+    if options.tls_cert is None:
+        if options.tls_client_ca is not None:
+            raise ValueError("--tls-client-ca takes --tls-cert")
+        return None
+    from cosygate.kit.pem import PemFiles
+
+    return PemFiles(ca=options.tls_client_ca, cert=options.tls_cert, key=options.tls_key)
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cosygate engine", description="Serves a recogniser over gRPC.")
     parser.add_argument(
@@ -81,6 +110,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--script", type=Path, metavar="FILE", help="JSON of the scripted recogniser")
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S", help="for running calls, on SIGTERM (10)")
+    parser.add_argument(
+        "--max-connection-age",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="then callers connect anew and live calls move, perhaps to another engine (default: never)",
+    )
+    parser.add_argument(
+        "--max-connection-age-grace",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="for a live call of that age to come to the end of an utterance (30)",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM): callers must speak TLS")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
+    parser.add_argument(
+        "--tls-client-ca", type=Path, metavar="FILE", help="vouches for callers; others are turned away (mTLS)"
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--otlp-endpoint", default="", metavar="URL", help="where spans go (OTLP over HTTP)")
     parser.add_argument("--parent-pid", type=_count, metavar="P", help="die with this process, which is the parent")

@@ -31,6 +31,7 @@ HEARD_EVERY_S = 1.0  # while audio comes: the sign of life
 WAITING_MAX = 4  # utterances that wait to be recognised; beyond it nothing is read
 UNSENT_MAX = 64  # events
 SETTLE_S = 1.0
+_RESTARTS = ("segment", "decided")  # events whose end is a restart point
 T = TypeVar("T")
 
 
@@ -56,6 +57,8 @@ class LiveCall:
         self._unsent: deque[pb.RecognizeEvent] = deque()
         self._wake = asyncio.Event()  # something is unsent, or nothing more will be
         self._over = False
+        self._moves = ""  # why it is to end at the next restart point
+        self._all_read = False  # its caller has said everything
         self._writer: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._idle = asyncio.timeout(None)
@@ -83,6 +86,15 @@ class LiveCall:
             raise _ended(error) from error
         except TimeoutError:
             raise CallEnded(grpc.StatusCode.ABORTED, f"nothing came for {IDLE_S:.0f} s") from None
+
+    def move(self, why: str) -> None:
+        """Ends the call with ABORTED right after the next event that is a restart point: another call can go on there
+        and hears little twice. One whose caller has said everything is let finish."""
+        self._moves = why
+
+    def end(self, why: str) -> None:
+        """The same, anywhere, and at once."""
+        self._fail(CallEnded(grpc.StatusCode.ABORTED, why))
 
     def leave(self) -> None:
         if self._ticker is not None:
@@ -128,6 +140,7 @@ class LiveCall:
         async with asyncio.timeout(IDLE_S) as self._idle:
             try:
                 await self._audio(cutter, story)
+                self._all_read = True
                 self._busy = True
                 story.goes_on(await self._cut(cutter.finalize))
                 while not story.finished:
@@ -192,8 +205,12 @@ class LiveCall:
         try:
             while True:
                 while self._unsent:
+                    event = self._unsent.popleft()
                     async with asyncio.timeout(TAKES_NOTHING_S):
-                        await self._context.write(self._unsent.popleft())
+                        await self._context.write(event)
+                    if self._moves and not self._all_read and event.WhichOneof("event") in _RESTARTS:
+                        self.end(self._moves)
+                        return
                     if self._story is not None:
                         self._story.moved.set()
                 if self._over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -13,33 +14,59 @@ from cosygate.engine.messages import CallEnded, check_config, description, inval
 from cosygate.engine.recognisers.base import Recogniser
 from cosygate.engine.shared import Shared
 from cosygate.kit import logs, tracing
-from cosygate.kit.clock import Clock
+from cosygate.kit.clock import Clock, Randomness, SystemRandomness
 from cosygate.proto import speech_engine_pb2 as pb
 from cosygate.proto import speech_engine_pb2_grpc as pb_grpc
 
 _SPAN = f"{pb.DESCRIPTOR.services_by_name['SpeechEngine'].full_name}/Recognize"
+SHUTS_DOWN = "the engine is shutting down"
+GREW_OLD = "the call has been here for as long as any may"
 _log = logs.logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How long a live call stays: then it is ended at a place where another call, perhaps with another engine, can go
+    on, so that calls move to engines that came later. A recording's call is not: it would have to begin anew."""
+
+    seconds: float
+    grace_s: float  # to find such a place; then it is ended anywhere
 
 
 class EngineService(pb_grpc.SpeechEngineServicer):
     """For one event loop."""
 
-    def __init__(self, recogniser: Recogniser, *, slots: int, line: int, clock: Clock, live: int = 64) -> None:
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        *,
+        slots: int,
+        line: int,
+        clock: Clock,
+        live: int = 64,
+        age: Age | None = None,
+        randomness: Randomness | None = None,
+    ) -> None:
         """`line`: how many calls may wait for a slot; `live`: live calls at once. Raises CannotStart when the speech
         detector's model is bad."""
         self._shared = Shared(recogniser, slots=slots, line=line, live=live, clock=clock)
         self._clock = clock
+        self._age = age
+        self._randomness = randomness or SystemRandomness()
         self._running: set[asyncio.Task[Any]] = set()
+        self._listening: set[LiveCall] = set()
         self._draining = False
         self._handing_back = False
 
-    async def Describe(self, _request: pb.DescribeRequest, _context: Any) -> pb.EngineDescription:
+    async def Describe(self, _request: pb.DescribeRequest, context: Any) -> pb.EngineDescription:
+        if self._draining:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTS_DOWN)
         return description(self._shared.recogniser, self._shared.slots, self._shared.live_slots)
 
     async def Recognize(self, _messages: Any, context: Any) -> None:  # type: ignore[override]  # the stubs know iterators only
         """Reads and writes through `context`, which grpc.aio offers beside iterators: so each message has its limit."""
         if self._draining:
-            await context.abort(grpc.StatusCode.ABORTED, "the engine is shutting down")
+            await context.abort(grpc.StatusCode.ABORTED, SHUTS_DOWN)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running.add(task)
         try:
@@ -56,12 +83,14 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             self._running.discard(task)
 
     async def drain(self, grace_s: float) -> bool:
-        """Takes no more calls, sends away those that wait, lets those that run finish, then ends what is left with
-        ABORTED (their callers try elsewhere).
+        """Takes no more calls, sends away those that wait, and live ones as soon as they are at a place where another
+        engine can go on; lets those that run finish, then ends what is left with ABORTED (their callers try elsewhere).
         False when a thread is still at work: the process cannot end in an orderly way."""
         self._draining = True
         self._shared.slots.turn_away()
         self._shared.live_slots.turn_away()
+        for call in self._listening:
+            call.move(SHUTS_DOWN)
         if self._running:
             await asyncio.wait(set(self._running), timeout=grace_s)
         self._handing_back = True
@@ -81,14 +110,17 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         error: BaseException | None = None
         try:
             call = await self._begin(context)
-            await call.run()
+            if isinstance(call, LiveCall):
+                await self._listen(call)
+            else:
+                await call.run()
         except CallEnded as ended:
             code, detail, error = ended.code, ended.detail, ended.__cause__
         except asyncio.CancelledError:
             code, detail = grpc.StatusCode.CANCELLED, "the caller left"
             if not self._handing_back:
                 raise
-            code, detail = grpc.StatusCode.ABORTED, "the engine is shutting down"
+            code, detail = grpc.StatusCode.ABORTED, SHUTS_DOWN
         except Exception as fault:
             code, detail, error = grpc.StatusCode.INTERNAL, "the engine failed on this audio", fault
         finally:
@@ -99,6 +131,24 @@ class EngineService(pb_grpc.SpeechEngineServicer):
             if isinstance(call, LiveCall):
                 await call.settle()
             await context.abort(code, detail)
+
+    async def _listen(self, call: LiveCall) -> None:
+        """Raises as `run` does."""
+        self._listening.add(call)
+        limits: list[asyncio.TimerHandle] = []
+        if self._age is not None:
+            age_s = self._age.seconds * self._randomness.uniform(0.9, 1.1)  # they did not all come one by one
+            loop = asyncio.get_running_loop()
+            limits = [
+                loop.call_later(age_s, call.move, GREW_OLD),
+                loop.call_later(age_s + self._age.grace_s, call.end, GREW_OLD),
+            ]
+        try:
+            await call.run()
+        finally:
+            self._listening.discard(call)
+            for limit in limits:
+                limit.cancel()
 
     async def _begin(self, context: Any) -> Call | LiveCall:
         """Raises CallEnded when the first message cannot be honoured."""

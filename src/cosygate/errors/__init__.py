@@ -70,6 +70,7 @@ from cosygate.errors.live import (
     TakenOver,
     TooManySessions,
 )
+from cosygate.errors.storage import StorageFull, StorageUnavailable
 
 __all__ = [
     "AudioGone",
@@ -127,6 +128,7 @@ __all__ = [
     "SessionNotFound",
     "SessionsFull",
     "StorageFull",
+    "StorageUnavailable",
     "TakenOver",
     "TaskNotFound",
     "TaskUnfinished",
@@ -279,10 +281,6 @@ class DatabaseBusy(Unavailable):
 
 class Draining(Unavailable):
     code, title, close_code = "draining", "Nothing new is taken now", 1012
-
-
-class StorageFull(Unavailable):
-    code, title, status = "storage_full", "There is no room for more recordings", 507
 
 
 def all_errors() -> list[type[CosyGateError]]:

@@ -6,10 +6,11 @@ from cosygate.errors.families import Unavailable
 
 
 class EngineUnavailable(Unavailable):
-    """`gone`: its process is gone, which ends every call that it had."""
+    """`gone`: its process is gone, which ends every call that it had. `why`: for the log alone."""
 
     code, title = "engine_unavailable", "No engine can take this now"
     gone = False
+    why = ""
 
 
 class EngineBusy(EngineUnavailable):

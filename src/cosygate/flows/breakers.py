@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cosygate.kit.backoff import Backoff
@@ -34,20 +34,17 @@ class _Untold:
 
 
 class Breakers:
-    def __init__(
-        self, board: BreakerBoard, clock: Clock, randomness: Randomness, *, engines: int, open_s: float = 60.0
-    ) -> None:
-        """`engines`: how many there are, numbered from 0; `open_s`: how long a breaker stays open, give or take a
-        tenth."""
+    def __init__(self, board: BreakerBoard, clock: Clock, randomness: Randomness, *, open_s: float = 60.0) -> None:
+        """`open_s`: how long a breaker stays open, give or take a tenth."""
         self._board = board
         self._clock = clock
         self._randomness = randomness
         self._open_s = open_s
-        self._untold = [_Untold() for _ in range(engines)]
+        self._untold: dict[str, _Untold] = {}  # by engine
         self._backoff = Backoff(first_s=0.05, longest_s=1.0)
 
-    def of(self, engine: int) -> Breaker:
-        told, untold = self._board.look(engine), self._untold[engine]
+    def of(self, engine: str) -> Breaker:
+        told, untold = self._board.look(engine), self._of(engine)
         if untold.told is not told:
             untold.told, untold.seen, untold.applied = told, told, 0
         for _, step in untold.steps[untold.applied :]:
@@ -55,25 +52,35 @@ class Breakers:
         untold.applied = len(untold.steps)
         return untold.seen
 
-    def blocked_s(self) -> float:
-        """Seconds until no breaker keeps calls from every engine; 0 when one may be called, or could be by a probe."""
-        now = self._clock.monotonic()
-        return self._least(lambda breaker: breaker.wait_s(now))
+    def forget(self, engine: str) -> None:
+        """It is called no more. What is known of it stays on the board."""
+        untold = self._untold.get(engine)
+        if untold is not None and not untold.steps:
+            del self._untold[engine]
 
-    def pause_s(self) -> float:
+    def _of(self, engine: str) -> _Untold:
+        return self._untold.setdefault(engine, _Untold())
+
+    def blocked_s(self, engines: Iterable[str]) -> float:
+        """Seconds until no breaker keeps calls from all of `engines`; 0 when one may be called, or could be by a
+        probe."""
+        now = self._clock.monotonic()
+        return self._least(engines, lambda breaker: breaker.wait_s(now))
+
+    def pause_s(self, engines: Iterable[str]) -> float:
         """Seconds for which no call can begin: as `blocked_s`, but also while each probe is taken."""
         now = self._clock.monotonic()
-        return self._least(lambda b: 0.0 if b.callable(now) else (b.wait_s(now) or _PROBE_TAKEN_S))
+        return self._least(engines, lambda b: 0.0 if b.callable(now) else (b.wait_s(now) or _PROBE_TAKEN_S))
 
-    def _least(self, seconds: Callable[[Breaker], float]) -> float:
+    def _least(self, engines: Iterable[str], seconds: Callable[[Breaker], float]) -> float:
         least = float("inf")
-        for engine in range(len(self._untold)):
+        for engine in engines:
             least = min(least, seconds(self.of(engine)))
             if least <= 0:
                 break  # the usual case, at the first engine
-        return least if self._untold else 0.0
+        return least if least < float("inf") else 0.0
 
-    async def probe(self, engine: int) -> str:
+    async def probe(self, engine: str) -> str:
         """The name of a probe that is now this process's to make; empty when there is none to be had: also while
         another process is stopped in the middle of a change, since two could not know of each other's."""
         who = self._randomness.token(8).hex()
@@ -87,7 +94,7 @@ class Breakers:
         _log.info("breaker.probing", engine=engine)
         return who
 
-    def heard(self, engine: int, who: str) -> None:
+    def heard(self, engine: str, who: str) -> None:
         """An engine told something in a probe; for every such event. The others learn of it every few seconds."""
         now, known = self._clock.monotonic(), self.of(engine)
         if known.heard(now, who) is not known:
@@ -97,41 +104,41 @@ class Breakers:
         """On the breakers' clock."""
         return self._clock.monotonic()
 
-    def released(self, engine: int, who: str) -> None:
+    def released(self, engine: str, who: str) -> None:
         """A probe that told nothing."""
         self._tell(engine, self._clock.monotonic(), lambda breaker: breaker.released(who))
 
-    def succeeded(self, engine: int, who: str = "") -> None:
+    def succeeded(self, engine: str, who: str = "") -> None:
         """`who`: the probe that it was, if it was one."""
         now, open_s = self._clock.monotonic(), self._draw()
         self._tell(engine, now, lambda breaker: breaker.succeeded(now, who, open_s=open_s))
 
-    def failed(self, engine: int, who: str = "") -> None:
+    def failed(self, engine: str, who: str = "") -> None:
         now, open_s = self._clock.monotonic(), self._draw()
         self._tell(engine, now, lambda breaker: breaker.failed(now, who, open_s=open_s))
 
-    def gone(self, engine: int, who: str = "", *, heard_at: float) -> None:
+    def gone(self, engine: str, who: str = "", *, heard_at: float) -> None:
         """The engine's process was found gone by somebody who last heard of it at `heard_at`."""
         now, open_s = self._clock.monotonic(), self._draw()
         self._tell(engine, now, lambda breaker: breaker.gone(now, who, heard_at=heard_at, open_s=open_s))
 
-    def excused(self, engine: int) -> None:
+    def excused(self, engine: str) -> None:
         """The engine's process is gone, by the doing of a recording that is known for it."""
         self._tell(engine, self._clock.monotonic(), lambda breaker: breaker.excused(self._clock.monotonic()))
 
     def _draw(self) -> float:
         return self._open_s * self._randomness.uniform(1 - JITTER, 1 + JITTER)
 
-    def _tell(self, engine: int, now: float, step: Step) -> None:
-        untold = self._untold[engine]
+    def _tell(self, engine: str, now: float, step: Step) -> None:
+        untold = self._of(engine)
         if len(untold.steps) < _UNTOLD_MAX:
             untold.steps.append((now, step))
         if untold.telling is None or untold.telling.done():
             # It tells for all who come meanwhile: of whoever happens to be the first, its log lines know nothing.
             untold.telling = asyncio.create_task(self._told(engine), context=contextvars.Context())
 
-    async def _told(self, engine: int) -> None:
-        untold, failures = self._untold[engine], 0
+    async def _told(self, engine: str) -> None:
+        untold, failures = self._of(engine), 0
         while untold.steps:
             telling = list(untold.steps)
             try:
@@ -143,7 +150,7 @@ class Breakers:
             del untold.steps[: len(telling)]
             untold.told = None
 
-    async def _change(self, engine: int, steps: list[tuple[float, Step]]) -> Breaker:
+    async def _change(self, engine: str, steps: list[tuple[float, Step]]) -> Breaker:
         oldest, before = self._clock.monotonic() - WINDOW_S, Breaker()
 
         def all_of_them(breaker: Breaker) -> Breaker:

@@ -14,12 +14,13 @@ from cosygate.kit.logs import logger
 from cosygate.model.job import JobState, Requeue
 from cosygate.model.upload import Upload, UploadState
 from cosygate.ports.blobs import PartStore, ResultStore, StoreSurvey
-from cosygate.ports.queue import Queue
+from cosygate.ports.queue import Broker, Queue
 from cosygate.ports.records import Beat, JobRecords, Leases, Outbox, UploadRecords
 from cosygate.ports.webhooks import GoneReceivers
 
 _log = logger()
 _BATCH = 200
+_TOGETHER = 4  # jobs in one message: whoever gets it takes on what is left until there is nothing
 _BATCHES = 50  # of what is due, in one round: with a round a minute, 160 tasks a second
 _GONE_S = 30 * 86_400.0  # then a receiver that said 410 is forgotten: whoever has one for each task fills no disk
 _ORPHAN_S = 3600.0  # a folder without a row this long after its last change is nobody's
@@ -72,10 +73,21 @@ async def recover(leases: Leases, claimant: str, clock: Clock) -> int:
 
 async def relay(outbox: Outbox, queue: Queue) -> int:
     """Sends the hints that were written with their jobs but not sent; returns how many."""
-    job_ids = await outbox.take(_BATCH)
-    for job_id in job_ids:
-        await queue.hint(job_id)
-    return len(job_ids)
+    hints = await outbox.take(_BATCH)
+    for hint in hints:
+        await queue.hint(hint.job_id)
+    return len(hints)
+
+
+async def tell(outbox: Outbox, broker: Broker) -> int:
+    """As `relay`, but to workers in other processes. What cannot be sent is not sent again: they look by themselves."""
+    hints = await outbox.take(_BATCH)
+    for low in (False, True):
+        ids = [hint.job_id for hint in hints if (hint.priority > 0) == low]
+        for start in range(0, len(ids), _TOGETHER):
+            if not await broker.publish(ids[start : start + _TOGETHER], low=low):
+                return len(hints)
+    return len(hints)
 
 
 @dataclass(frozen=True, slots=True)

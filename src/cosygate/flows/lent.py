@@ -37,10 +37,11 @@ _DECISIONS = (Decided, PartialFound, FinalFound, Done)  # a live call may go on 
 class Lent:
     """Implements ports.engine.Engine."""
 
-    def __init__(self, engine: Engine, number: int, breakers: Breakers, *, probe: str, heard_at: float) -> None:
-        """`probe`: the probe that its first call is; `heard_at`: when the engine was last heard of, before that."""
+    def __init__(self, engine: Engine, key: str, breakers: Breakers, *, probe: str, heard_at: float) -> None:
+        """`key`: the engine's name; `probe`: the probe that its first call is; `heard_at`: when the engine was last
+        heard of, before that."""
         self._engine = engine
-        self._number = number
+        self.key = key
         self._breakers = breakers
         self._probe = probe
         self._heard_at = heard_at
@@ -48,6 +49,9 @@ class Lent:
 
     async def describe(self) -> EngineInfo:
         return await self._engine.describe()
+
+    async def leaving(self) -> None:
+        await self._engine.leaving()
 
     async def recognise(
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float
@@ -86,17 +90,17 @@ class Lent:
     def give_back(self) -> None:
         """A probe that has told nothing is somebody else's to make."""
         if self._probe:
-            self._breakers.released(self._number, self._probe)
+            self._breakers.released(self.key, self._probe)
 
     def _heard(self, event: EngineEvent | ListenEvent) -> None:
         if isinstance(event, Accepted):
             # By the process that has the call: if an earlier one's death was counted before, this one's is another.
             self._heard_at = self._breakers.now()
         if self._probe:
-            self._breakers.heard(self._number, self._probe)
+            self._breakers.heard(self.key, self._probe)
 
     def _works(self) -> bool:
-        self._breakers.succeeded(self._number, self._probe)
+        self._breakers.succeeded(self.key, self._probe)
         self._probe = ""
         return True
 
@@ -107,10 +111,10 @@ class Lent:
             return
         if known_for_it and not self._probe:
             if error.gone:  # nor does it count for those whose calls ended with the same death
-                self._breakers.excused(self._number)
+                self._breakers.excused(self.key)
             return
         if error.gone:
-            self._breakers.gone(self._number, self._probe, heard_at=self._heard_at)
+            self._breakers.gone(self.key, self._probe, heard_at=self._heard_at)
         else:
-            self._breakers.failed(self._number, self._probe)
+            self._breakers.failed(self.key, self._probe)
         self._probe = ""

@@ -72,4 +72,4 @@ async def measure(depth: QueueDepth, survey: StoreSurvey, engines: EngineRoom, n
     metrics.engine_slots.labels("busy").set(engines.busy())
     metrics.engine_slots.labels("total").set(engines.slots())
     for engine in engines.status():
-        metrics.breaker_state.labels(str(engine.number)).set(_LEVELS[engine.breaker])
+        metrics.breaker_state.labels(engine.key).set(_LEVELS[engine.breaker])

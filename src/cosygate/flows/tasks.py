@@ -14,7 +14,7 @@ from cosygate.model.job import TERMINAL, Job, JobEvent, JobState
 from cosygate.model.principal import Principal
 from cosygate.model.transcript import Transcript, transcript_from_dict
 from cosygate.model.upload import Listing
-from cosygate.ports.blobs import PartStore, ResultStore
+from cosygate.ports.blobs import DirectAudio, PartStore, ResultStore
 from cosygate.ports.records import Events, JobRecords
 
 _log = logger()
@@ -25,13 +25,22 @@ _LOOK_SELDOM_S = 1.0  # and how often when there has been none for a while
 
 class Tasks:
     def __init__(
-        self, *, jobs: JobRecords, events: Events, parts: PartStore, results: ResultStore, clock: Clock
+        self,
+        *,
+        jobs: JobRecords,
+        events: Events,
+        parts: PartStore,
+        results: ResultStore,
+        clock: Clock,
+        direct: DirectAudio | None = None,
     ) -> None:
+        """`direct`: where clients may fetch recordings without us."""
         self._jobs = jobs
         self._events = events
         self._parts = parts
         self._results = results
         self._clock = clock
+        self._direct = direct
 
     async def get(self, caller: Principal, task_id: str) -> Job:
         """Raises TaskNotFound, also for somebody else's: the two cannot be told apart."""
@@ -63,6 +72,10 @@ class Tasks:
 
     def read_audio(self, job: Job, listing: Listing, start: int, length: int) -> AsyncIterator[bytes]:
         return self._parts.read(job.upload_id, listing, start, length)
+
+    async def audio_elsewhere(self, job: Job, listing: Listing) -> str | None:
+        """Where the recording can be fetched from instead of `read_audio`, if it can. A secret."""
+        return None if self._direct is None else await self._direct.url(job.upload_id, listing)
 
     async def follow(self, caller: Principal, task_id: str, after: int) -> AsyncIterator[JobEvent | None]:
         """Events with seq > after as they happen, None when there is no news for a look, until the task's last one.

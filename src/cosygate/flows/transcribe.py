@@ -67,9 +67,11 @@ class Transcribe:
         self._handed_back: OrderedDict[str, int] = OrderedDict()
         self._retrying = Retrying(clock, gateways)
 
-    async def claim(self, claimant: str) -> Claim | None:
+    async def claim(self, claimant: str, priorities: tuple[int, int] | None = None) -> Claim | None:
         """The next job, if there is one for the taking. Raises DatabaseBusy."""
-        return await self._leases.claim(claimant, self._clock.now())
+        if priorities is None:
+            return await self._leases.claim(claimant, self._clock.now())
+        return await self._leases.claim(claimant, self._clock.now(), priorities=priorities)
 
     async def run(self, claim: Claim) -> None:
         """Sees a claimed job through: whatever happens it ends up finished, queued again, or in somebody else's hands.

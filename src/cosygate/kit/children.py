@@ -47,6 +47,7 @@ class ChildSpec:
     ready_word: str | None = "ready"  # the first word of the line it prints; None: ready once it is started
     ready_timeout_s: float = 30.0
     grace_s: float = 15.0  # between SIGTERM and SIGKILL
+    renews: int | None = None  # the exit status by which it asks to be started anew: no failure
     stable_s: float = 10.0  # a child that ran this long failed anew: backoff starts from the beginning
     backoff: Backoff = field(default_factory=Backoff)
     before_start: Callable[[], None] | None = None  # before every start, for example to remove a stale socket
@@ -108,6 +109,9 @@ class Child:
             started = self._clock.monotonic()
             self._to(ChildState.STARTING)
             await self._run_once()
+            if self.last_exit is not None and self.last_exit == self.spec.renews:
+                _log.info("child.renewed", child=self.spec.name)
+                continue
             self.failures += 1
             if self._clock.monotonic() - started >= self.spec.stable_s:
                 attempt = 0

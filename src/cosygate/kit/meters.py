@@ -62,10 +62,10 @@ class Gauge(_Bounded, prometheus_client.Gauge):
         self._value.set(float(value), timestamp=time.monotonic())
 
 
-def exposition() -> bytes:
-    """All metrics, of all processes, in the Prometheus text format. Takes as long as there are series: tens of
-    milliseconds with eight processes, so not for the event loop."""
-    folder = os.environ.get(FOLDER)
+def exposition(folder: str | None = None) -> bytes:
+    """All metrics, of all processes that keep theirs in `folder` (None: in that of this one), in the Prometheus text
+    format. Takes as long as there are series: tens of milliseconds with eight processes, so not for the event loop."""
+    folder = folder or os.environ.get(FOLDER)
     if not folder:
         return generate_latest()
     registry = CollectorRegistry()

@@ -93,7 +93,7 @@ LABELS = {
     "cv_engine_slots state": "`busy`, or `total` of the engines that are up.",
     "cv_engine_call_total engine": "Its name; `unknown`: the call ended before it was told.",
     "cv_engine_call_total outcome": "`ok`, `cancelled`, or the code of an error.",
-    "cv_breaker_state engine": "Its number, from 0.",
+    "cv_breaker_state engine": "Its number, from 0; elsewhere its address.",
     "cv_retry_total outcome": "`made`, or `put_off`: for now there were too many.",
     "cv_rejected_total reason": _CODE,
     "cv_webhook_total outcome": "`delivered`; `failed`, and it is tried again; `dead`: given up.",

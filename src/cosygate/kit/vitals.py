@@ -30,13 +30,13 @@ class Vitals:
         await self._clock.sleep(_NAP_S)
         metrics.loop_lag.observe(max(0.0, self._clock.monotonic() - began - _NAP_S))
         if self._looks % _WEIGH_EVERY == 0:
-            memory, descriptors = await asyncio.to_thread(_weigh)
+            memory, descriptors = await asyncio.to_thread(weigh)
             metrics.resident_bytes.set(memory)
             metrics.open_fds.set(descriptors)
         self._looks += 1
 
 
-def _weigh() -> tuple[int, int]:
+def weigh() -> tuple[int, int]:
     """Resident bytes, and open descriptors (proc_pid_statm(5), proc_pid_fd(5)); with thousands of them it takes a
     while to list them."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

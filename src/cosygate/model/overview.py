@@ -23,7 +23,7 @@ class QueueSeen:
 
 @dataclass(frozen=True, slots=True)
 class EngineSeen:
-    engine: str  # its number, as in the metrics
+    engine: str  # its number or address, as in the metrics
     name: str  # of the recogniser; empty when it was never heard of
     version: str
     up: bool

@@ -147,7 +147,11 @@ EngineEvent = Accepted | Progress | SegmentFound | Done
 
 class Engine(Protocol):
     async def describe(self) -> EngineInfo:
-        """Raises EngineUnavailable."""
+        """Raises EngineUnavailable; also when the engine says that it shuts down."""
+
+    async def leaving(self) -> None:
+        """Returns when the engine says that it takes no more calls, because it shuts down; that may be never. Raises
+        EngineUnavailable once it cannot be heard any more."""
 
     def listen(
         self, config: ListenConfig, audio: AsyncIterator[bytes | Finalize], *, idle_timeout_s: float
@@ -172,3 +176,10 @@ class Engine(Protocol):
         one ends in EngineFailed. Raises EngineBusy (no slot in time), EngineUnavailable (not reachable: costs the
         recording nothing), EngineFailed (died or failed on this audio: costs an attempt), EngineRefused (its
         INVALID_ARGUMENT). What `audio` raises passes through."""
+
+
+class EngineConnection(Engine, Protocol):
+    """An engine whose connections are ours."""
+
+    async def close(self) -> None:
+        """Ends all calls and connections; there will be no others."""

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from cosygate.model.engine_addresses import parse_addresses
+
 _DATABASES = ("postgresql", "postgres", "postgresql+asyncpg")
 _BROKERS = ("redis", "rediss", "amqp", "amqps")
 _STORES = ("s3", "gs", "az")
@@ -89,6 +91,12 @@ class ClusterSettings(BaseSettings):
     @classmethod
     def _endpoint(cls, value: str) -> str:
         return _address(value, ("http", "https"), "it is http[s]://host[:port]")
+
+    @field_validator("engine_addresses")
+    @classmethod
+    def _engines(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
 
     @field_validator("worker_queues")
     @classmethod

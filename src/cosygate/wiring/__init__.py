@@ -5,13 +5,13 @@ This file puts the house together; the others are its parts.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cosygate import __version__
-from cosygate.adapters.decoder_pcm import PcmDecoder
 from cosygate.adapters.queue_local import LocalQueue
 from cosygate.adapters.tickets_hmac import HmacTickets
 from cosygate.api.app import Doors
@@ -28,14 +28,13 @@ from cosygate.flows.switchboard import Switchboard
 from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
 from cosygate.flows.webhooks import Sender
-from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
-from cosygate.model.audio import AudioLimits
-from cosygate.ports.queue import Queue
+from cosygate.kit.clock import Clock, Randomness
+from cosygate.ports.queue import Broker, Queue
 from cosygate.ports.records import Leases, Outbox
 from cosygate.settings import Settings
 from cosygate.wiring import stores
 from cosygate.wiring.callers import callers
-from cosygate.wiring.engines import engine_room
+from cosygate.wiring.core import open_core
 from cosygate.wiring.guard import admission_of, guard, limits_of
 from cosygate.wiring.limits import upload_limits
 from cosygate.wiring.live import live_parts
@@ -65,7 +64,10 @@ class House:
     quotas: QuotaWatch
     leases: Leases
     outbox: Outbox
-    queue: Queue
+    queue: Queue  # wakes this process's own runner, or whoever tells the broker
+    broker: Broker | None  # workers elsewhere run the jobs; None: this process does
+    alone: bool  # nobody on another host uses these records
+    life: str  # this process's name, new in each of its lives
     clock: Clock
     randomness: Randomness
     reaper_every_s: float
@@ -78,22 +80,32 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Opens every adapter, in this order, and closes them in the reverse one. `index`: which gateway this is;
     `breakers`: the folder of the breakers that it shares with the others."""
-    clock, randomness = SystemClock(), SystemRandomness()
-    secret = jwt_secret(settings)
-    begin_telling(clock.now(), settings.queue_max_s)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(stores.store(settings, clock))
-        records = await stores.records(settings)
-        stack.push_async_callback(records.close)
-        sandbox = await stack.enter_async_context(stores.sandbox(settings, clock, randomness))
-        journal = await stack.enter_async_context(stores.journal(settings, clock))
-        engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack, index=index)
+        core = await open_core(
+            settings,
+            engine_addresses,
+            breakers,
+            stack,
+            index=index,
+            processes=settings.workers,
+            jobs=settings.runner_jobs,
+        )
+        clock, randomness, store, records, engines = (
+            core.clock,
+            core.randomness,
+            core.store,
+            core.records,
+            core.engines,
+        )
+        begin_telling(clock.now(), settings.queue_max_s)
+        journal = await stack.enter_async_context(stores.journal(settings, clock, core.redis))
+        broker = await _broker(settings, stack)
         queue = LocalQueue()
         switchboard = Switchboard(records.switches, clock)
         await switchboard.look()
         readiness = Readiness(records.health, store.survey, clock, switchboard.drained)
         admission = admission_of(settings, records.depth, clock, randomness)
-        limits = await limits_of(settings, records, breakers, clock, stack)
+        limits = await limits_of(settings, records, breakers, core.redis, clock, stack)
         hooks = webhook_parts(settings, records, limits.limiting, clock, randomness)
         ingest = Ingest(
             uploads=records.uploads,
@@ -103,26 +115,18 @@ async def open_house(
             randomness=randomness,
             limits=upload_limits(settings),
             models=engines.models,
-            compressed_media=sandbox.usable,
+            compressed_media=core.sandbox.usable,
             callbacks=hooks.callbacks,
             line=admission,
         )
         protection = guard(limits.limiting, ingest, engines, admission, switchboard.drained)
-        tasks = Tasks(jobs=records.jobs, events=records.events, parts=store.parts, results=store.results, clock=clock)
-        transcribe = Transcribe(
-            leases=records.leases,
+        tasks = Tasks(
+            jobs=records.jobs,
             events=records.events,
             parts=store.parts,
-            files=store.recordings,
             results=store.results,
-            decoder=PcmDecoder(otherwise=sandbox),
-            engines=engines,
             clock=clock,
-            randomness=randomness,
-            audio_limits=AudioLimits(seconds=settings.recording_max_s),
-            renew_s=settings.lease_renew_s,
-            engine_idle_s=settings.engine_idle_s,
-            gateways=settings.workers,
+            direct=store.direct,
         )
         housekeeping = Housekeeping(
             uploads=records.uploads,
@@ -135,14 +139,14 @@ async def open_house(
             clock=clock,
             retention_s=settings.retention_hours * 3600,
         )
-        tickets = HmacTickets(secret, clock, randomness)
-        known = await stack.enter_async_context(callers(settings, secret, records, clock))
+        tickets = HmacTickets(core.secret, clock, randomness)
+        known = await stack.enter_async_context(callers(settings, core.secret, records, clock))
         live = live_parts(
             settings,
             records=records,
             store=store,
             journal=journal,
-            sandbox=sandbox,
+            sandbox=core.sandbox,
             engines=engines,
             gate=protection.gate,
             callers=known,
@@ -183,15 +187,16 @@ async def open_house(
             metrics_door=MetricsDoor.parse(settings.metrics_allow),
             slow_request_s=settings.slow_request_s,
             version=__version__,
+            media=settings.store_public_endpoint if settings.store_url else "",
         )
         yield House(
             doors=doors,
-            transcribe=transcribe,
+            transcribe=core.transcribe,
             admission=admission,
             engines=engines,
             housekeeping=housekeeping,
             live_keeper=live.keeper,
-            reaper=Reaper(records.leases, clock, settings.lease_expire_s),
+            reaper=core.reaper,
             readiness=readiness,
             switchboard=switchboard,
             sender=hooks.sender,
@@ -199,8 +204,22 @@ async def open_house(
             leases=records.leases,
             outbox=records.outbox,
             queue=queue,
+            broker=broker,
+            alone=not settings.shared,
+            life=f"{socket.gethostname()}/{randomness.token(6).hex()}",
             clock=clock,
             randomness=randomness,
             reaper_every_s=settings.reaper_every_s,
             housekeeping_every_s=settings.housekeeping_every_s,
         )
+
+
+async def _broker(settings: Settings, stack: AsyncExitStack) -> Broker | None:
+    if not settings.broker_url:
+        return None
+    from cosygate.adapters.queue_celery import CeleryBroker
+    from cosygate.wiring.celery import celery_app
+
+    broker = CeleryBroker(celery_app(settings))
+    stack.push_async_callback(broker.close)
+    return broker

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosygate.adapters.limits_memory import MemoryCounters
 from cosygate.adapters.limits_sqlite import SqliteCounters
@@ -25,6 +26,9 @@ from cosygate.model.usage import Quota
 from cosygate.ports.limits import Counters
 from cosygate.ports.records import QueueDepth
 from cosygate.settings import Settings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,15 @@ def admission_of(settings: Settings, depth: QueueDepth, clock: Clock, randomness
 
 
 async def limits_of(
-    settings: Settings, records: SqlRecords, shared: Path | None, clock: Clock, stack: AsyncExitStack
+    settings: Settings,
+    records: SqlRecords,
+    shared: Path | None,
+    redis: Redis | None,
+    clock: Clock,
+    stack: AsyncExitStack,
 ) -> Limits:
-    """`shared`: the folder in memory of what this machine's gateways share."""
+    """`shared`: the folder in memory of what this machine's gateways share; `redis`: what the gateways of several
+    machines share."""
     quotas = QuotaWatch(
         records.usage,
         records.quotas,
@@ -58,9 +68,7 @@ async def limits_of(
         Quota(settings.quota_day_s, settings.quota_month_s, settings.quota_live),
     )
     await quotas.look()
-    counters: Counters = MemoryCounters(clock)
-    if settings.workers > 1 and shared is not None:
-        counters = SqliteCounters(shared / "counters.sqlite", clock)
+    counters = _counters(settings, shared, redis, clock)
     stack.push_async_callback(counters.close)
     rates = parse_named_rates(settings.rate_limits)
     rates[UNAUTHENTICATED] = parse_rates(settings.unauthenticated_limit)
@@ -68,6 +76,16 @@ async def limits_of(
     limiting = Limiting(counters, quotas, clock, rates=rates, failing_open=passes)
     strangers = Strangers(limiting, Proxies(parse_networks(settings.trusted_proxies)))
     return Limits(limiting, strangers, quotas, UsageDesk(records.usage, quotas, limiting, clock))
+
+
+def _counters(settings: Settings, shared: Path | None, redis: Redis | None, clock: Clock) -> Counters:
+    if redis is not None:
+        from cosygate.adapters.limits_redis import RedisCounters  # with redis-py, which embedded mode does without
+
+        return RedisCounters(redis, clock)
+    if settings.workers > 1 and shared is not None:
+        return SqliteCounters(shared / "counters.sqlite", clock)
+    return MemoryCounters(clock)
 
 
 def guard(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cosygate.adapters.blobs_disk import DiskStore
 from cosygate.adapters.decoder_sandbox.decoder import SandboxDecoder
-from cosygate.adapters.journal_disk import DiskJournal
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.api.live import LiveDoor
 from cosygate.api.strangers import Strangers
@@ -20,9 +18,11 @@ from cosygate.flows.live.keeping import Keeper
 from cosygate.flows.live.watching import Watching
 from cosygate.flows.webhooks import Callbacks
 from cosygate.kit.clock import Clock, Randomness
+from cosygate.ports.journal import Journal
 from cosygate.ports.tickets import Tickets
 from cosygate.settings import Settings
 from cosygate.wiring.limits import live_limits
+from cosygate.wiring.stores import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ def live_parts(
     settings: Settings,
     *,
     records: SqlRecords,
-    store: DiskStore,
-    journal: DiskJournal,
+    store: Store,
+    journal: Journal,
     sandbox: SandboxDecoder,
     engines: EngineRoom,
     gate: Gate,

@@ -38,7 +38,7 @@ def overview(
         await engines.refresh()
         return [
             EngineSeen(
-                engine=str(one.number),
+                engine=one.key,
                 name=one.name,
                 version=one.version,
                 up=one.up,

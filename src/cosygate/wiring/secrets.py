@@ -16,6 +16,8 @@ def jwt_secret(settings: Settings) -> str:
     Raises ValueError for one that must not be used."""
     if settings.jwt_secret:
         return check_secret(settings.jwt_secret)
+    if settings.shared:
+        raise ValueError("COSYGATE_JWT_SECRET has to be set, the same everywhere, where hosts share a database")
     path = settings.data_dir / "jwt_secret"
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".jwt_secret.{os.getpid()}")

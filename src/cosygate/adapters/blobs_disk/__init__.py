@@ -14,6 +14,7 @@ from cosygate.adapters.blobs_disk.results import DiskResults
 from cosygate.adapters.blobs_disk.room import Room
 from cosygate.adapters.blobs_disk.survey import DiskSurvey
 from cosygate.kit.clock import Clock, SystemClock
+from cosygate.ports.blobs import DirectAudio
 
 __all__ = ["DiskStore"]
 
@@ -52,6 +53,7 @@ class DiskStore:
         self.recordings = DiskRecordings(self._disk, self._room)
         self.results = DiskResults(self._disk, self._room)
         self.survey = DiskSurvey(self._disk, self._room, clock)
+        self.direct: DirectAudio | None = None  # a disk has no address of its own
 
     async def start(self) -> None:
         await self._disk.run(self._disk.prepare)

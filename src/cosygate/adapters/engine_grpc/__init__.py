@@ -1,20 +1,24 @@
 """The Engine port over gRPC: one engine process, at one address.
 
-`conversation.py` is a call about a recording, `listening.py` a live one, `exchange.py` what both have in common,
-`status.py` what a call's end means.
+`channels.py` are its connections, `tls.py` how they are encrypted; `conversation.py` is a call about a recording,
+`listening.py` a live one, `exchange.py` what both have in common, `status.py` what a call's end means.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cosygate import errors
+from cosygate.adapters.engine_grpc.channels import IDLE_S, Channels
 from cosygate.adapters.engine_grpc.conversation import Conversation
 from cosygate.adapters.engine_grpc.listening import Listening
+from cosygate.adapters.engine_grpc.tls import Tls
 from cosygate.kit import tracing
 from cosygate.ports.engine import (
     EngineEvent,
@@ -28,43 +32,38 @@ from cosygate.ports.engine import (
 from cosygate.proto import speech_engine_pb2 as pb
 from cosygate.proto import speech_engine_pb2_grpc as pb_grpc
 
-STREAMS_PER_CHANNEL = 90  # one more than the engine's max_concurrent_streams (100) would wait without a word
-CHANNELS_MAX = 16
-_OPTIONS = (
-    ("grpc.enable_retries", 0),  # a recording is tried again by its job alone
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # or channels to one address would share a connection
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.http2.bdp_probe", 0),
-)
-
-
-class _Channel:
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self.stub: Any = pb_grpc.SpeechEngineStub(self.channel)
-        self.streams = 0
+_SERVICE = pb.DESCRIPTOR.services_by_name["SpeechEngine"].full_name
+_WATCH_S = 60.0  # of one question about an engine's health: behind a proxy the next may be about another engine
+_WHY_MAX = 300
 
 
 class GrpcEngine:
-    """Implements ports.engine.Engine. For one event loop: connections are made when they are first needed, in it."""
+    """Implements ports.engine.EngineConnection. For one event loop: connections are made when they are first needed, in
+    it."""
 
-    def __init__(self, address: str, *, call_limit_s: float = 12 * 3600.0, describe_timeout_s: float = 5.0) -> None:
-        """`address`: unix:/path or host:port. `call_limit_s` is the deadline of a call that brings none."""
-        self._address = address
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: Tls | None = None,
+        call_limit_s: float = 12 * 3600.0,
+        describe_timeout_s: float = 5.0,
+        keepalive_s: float = 10.0,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        """`address`: unix:/path or host:port. `call_limit_s` is the deadline of a call that brings none. `keepalive_s`:
+        a host that vanished is noticed after twice as long at most; not below 5 s, which engines take for an attack.
+        `idle_s`: how long connections are kept that no call needs."""
+        self._channels = Channels(address, tls, keepalive_s=keepalive_s, idle_s=idle_s)
         self._call_limit_s = call_limit_s
         self._describe_timeout_s = describe_timeout_s
-        self._channels: list[_Channel] = []
 
     async def describe(self) -> EngineInfo:
         with self._stream() as stub:
             try:
                 told = await stub.Describe(pb.DescribeRequest(), timeout=self._describe_timeout_s)
             except grpc.aio.AioRpcError as error:
-                raise errors.EngineUnavailable() from error
+                raise self._unavailable(error) from error
         models = tuple(
             ModelInfo(
                 name=model.name,
@@ -110,26 +109,45 @@ class GrpcEngine:
             finally:
                 await listening.close()
 
+    async def leaving(self) -> None:
+        while True:
+            with self._channels.stream() as channel:
+                watch = health_pb2_grpc.HealthStub(channel).Watch(
+                    health_pb2.HealthCheckRequest(service=_SERVICE), timeout=_WATCH_S
+                )
+                try:
+                    async for told in watch:
+                        if told.status != health_pb2.HealthCheckResponse.SERVING:
+                            return
+                    raise errors.EngineUnavailable()
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                        break
+                    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                        raise self._unavailable(error) from error
+                finally:
+                    watch.cancel()
+        await asyncio.Event().wait()  # it cannot say
+
     async def close(self) -> None:
         """Ends all calls and connections."""
-        channels, self._channels = self._channels, []
-        for one in channels:
-            await one.channel.close()
+        await self._channels.close()
 
     @contextlib.contextmanager
     def _stream(self) -> Iterator[Any]:
-        """A stub on the connection with room for one more stream."""
-        one = next((c for c in self._channels if c.streams < STREAMS_PER_CHANNEL), None)
-        if one is None:
-            if len(self._channels) >= CHANNELS_MAX:
-                raise errors.EngineBusy()
-            one = _Channel(self._address)
-            self._channels.append(one)
-        one.streams += 1
-        try:
-            yield one.stub
-        finally:
-            one.streams -= 1
+        """A stub on a connection with room for one more call."""
+        with self._channels.stream() as channel:
+            yield pb_grpc.SpeechEngineStub(channel)
+
+    def _unavailable(self, error: grpc.aio.AioRpcError) -> errors.EngineUnavailable:
+        """With what gRPC says of it, for the log."""
+        said = "".join(c if c.isprintable() else " " for c in error.details() or "")
+        if said.endswith("Socket closed"):  # all that is heard of a handshake which the other side gave up
+            mine = "TLS is spoken to it: it may not, or not know this certificate" if self._channels.encrypted else ""
+            said = f"{said} ({mine or 'TLS is not spoken to it: it may want that'})"
+        unavailable = errors.EngineUnavailable()
+        unavailable.why = f"{error.code().name}: {said}"[:_WHY_MAX]
+        return unavailable
 
 
 def _metadata(trace_id: str) -> tuple[tuple[str, str], ...]:

@@ -70,6 +70,7 @@ class Conversation:
                 await asyncio.wait({self._sender})
             if not self._sender.cancelled():
                 self._sender.exception()  # raised to the reader already
+            self._sender = None  # how it ended refers to us: a cycle, which would keep the connection for a while
 
     async def _send(self) -> None:
         try:

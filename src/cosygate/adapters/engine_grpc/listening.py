@@ -96,6 +96,7 @@ class Listening:
         for task in self._tasks:
             if not task.cancelled():
                 task.exception()  # raised to the reader already
+        self._tasks.clear()  # how they ended refers to us: a cycle, which would keep the connection for a while
 
     async def _collect(self) -> None:
         try:

@@ -164,7 +164,7 @@ class Live:
             session = self._holding.get(row.id, row.epoch)
             if session is None and not left():
                 session = await self._holding.claim(row)  # none when it is finished
-        outlet = Outlet(interim=resume.interim)
+        outlet = Outlet(interim=resume.interim, last_final=resume.last_final)
         if session is None:
             return await self._again(row, resume, outlet)
         session.attach(outlet)

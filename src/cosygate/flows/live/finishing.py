@@ -56,7 +56,11 @@ class Finishing:
     async def finish(self, session: Session) -> None:
         """Everything is decided. Raises TakenOver, StorageFull, Unavailable; repeating it is fine."""
         row, timeline = session.row, session.timeline
-        await session.writer.append()  # what ended it is durable: nobody can go on from before it
+        try:
+            await session.writer.append()  # what ended it is durable: nobody can go on from before it
+        except errors.CosyGateError as error:
+            session.lost(error)  # and its writer is broken: whoever claims it next sees to its end
+            raise
         await self._keeper.keep(session, all_of_it=True)
         webm = row.format is LiveFormat.WEBM_OPUS
         options = row.options

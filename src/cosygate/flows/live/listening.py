@@ -78,6 +78,7 @@ class Listening:
     async def run(self) -> None:
         """Returns when everything up to the end is decided. Raises EngineRefused, RecordingFailed errors of the
         decoder, TakenOver and what else the journal raises."""
+        await self._spoken_to()
         failures, failed_at, waits, since = 0, -1, 0, 0.0
         while not self._over():
             at = self._session.timeline.restart
@@ -103,6 +104,16 @@ class Listening:
                     raise
                 waits = waits + 1 if at == self._session.timeline.restart else 1
                 await self._pause(waits, error)
+
+    async def _spoken_to(self) -> None:
+        """Returns at once, unless the journal was lost: then with the first that its client says after its `finalize`s,
+        which it sends again. What is heard before them would be heard without them."""
+        session, received = self._session, self._session.timeline.received
+        if not received or session.sound.first < received * session.unit:
+            return
+        while not session.gone.is_set() and session.timeline.received == received and session.timeline.ended is None:
+            session.arrived.clear()
+            await session.arrived.wait()
 
     def _over(self) -> bool:
         timeline = self._session.timeline

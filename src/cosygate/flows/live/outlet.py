@@ -16,8 +16,11 @@ _MOST = 512  # messages that wait; a reader that is so far behind is told to go
 class Outlet:
     """Filled by the session, emptied by the connection's sender (`next`)."""
 
-    def __init__(self, *, interim: bool) -> None:
+    def __init__(self, *, interim: bool, last_final: int | None = None) -> None:
+        """`last_final`: the client has all finals up to it. One that is heard again, because the journal that had it
+        is lost, is the same and no news."""
         self._interim = interim
+        self._known = -1 if last_final is None else last_final
         self._waiting: deque[Message] = deque()
         self._ack: Message | None = None
         self._news = asyncio.Event()
@@ -44,6 +47,8 @@ class Outlet:
             return
         if message["type"] == "pong" and self._waiting and self._waiting[-1]["type"] == "pong":
             return  # one answers many pings
+        if self._known >= 0 and message["type"] == "final" and message["id"] <= self._known:
+            return
         if message["type"] == "final" and self._waiting and self._waiting[-1]["type"] == "partial":
             self._waiting.pop()  # it says what the final says better
         self._waiting.append(message)

@@ -62,7 +62,7 @@ class Session:
         self.reading_to = 0  # index up to which listening is about to take it
         self.durable = timeline.received  # index that the journal has for sure
         self._unwritten = 0  # frames
-        self.fed = 0  # index up to which listening has taken the sound
+        self.fed = 0 if row.format.counts_bytes else timeline.restart  # listening has, or needs not, what is before it
         self.stored_mark = row.mark  # what SQL and the blob store have
         self.outlet: Outlet | None = None
         self.detached_at = clock.monotonic()

@@ -14,14 +14,16 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
 from cosygate import errors
+from cosygate.doctor.finding import Check, Finding
+from cosygate.doctor.shared import shared_checks
 from cosygate.kit import logs
 from cosygate.settings import Settings
 
@@ -30,19 +32,6 @@ _ENGINE_START_S = 60.0
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"})
 _PASSING = frozenset({"tmpfs", "ramfs"})
 _SLOW_FSYNC_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. `advice` says what to do, when there is something to do."""
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
-
-
-Check = Callable[[Settings], Awaitable[Finding]]
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
@@ -59,7 +48,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 async def _all(settings: Settings, tell: Callable[[Finding], None] | None) -> list[Finding]:
     findings = []
-    for name, check in CHECKS.items():
+    for name, check in checks(settings).items():
         try:
             async with asyncio.timeout(CHECK_S):
                 finding = await check(settings)
@@ -258,10 +247,16 @@ async def _secret(settings: Settings) -> Finding:
     return Finding(name, True, "COSYGATE_JWT_SECRET" if settings.jwt_secret else f"{path} (0600)")
 
 
-CHECKS: dict[str, Check] = {
-    "data folder": _data_folder,
-    "database": _database,
-    "sandbox": _sandbox,
-    "engine": _engine,
-    "secret": _secret,
-}
+def checks(settings: Settings) -> dict[str, Check]:
+    """What this host keeps itself, and what it shares with others."""
+    own: dict[str, Check] = {
+        "data folder": _data_folder,
+        "database": _database,
+        "sandbox": _sandbox,
+        "engine": _engine,
+        "secret": _secret,
+    }
+    shared = shared_checks(settings)
+    if "engines" in shared:
+        del own["engine"]
+    return own | shared

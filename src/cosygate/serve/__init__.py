@@ -73,10 +73,12 @@ class _Serve:
                 stack.callback(sock.close)
             run_dir = _run_dir(settings.data_dir)
             stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
-            metrics_dir = _metrics_dir(settings.data_dir)
+            metrics_dir = make_metrics_dir(settings.data_dir)
             stack.callback(shutil.rmtree, metrics_dir, ignore_errors=True)
             environment = settings_module.to_environment(settings) | {slots.FOLDER: str(metrics_dir)}
-            addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(settings.engines)]
+            # Engines elsewhere are found by the gateways themselves.
+            here = 0 if settings.engine_addresses else settings.engines
+            addresses = [f"unix:{run_dir / f'engine-{i}.sock'}" for i in range(here)]
             engines = [self._engine(i, address, environment) for i, address in enumerate(addresses)]
             gateways = [self._gateway(i, sock, addresses, environment, run_dir) for i, sock in enumerate(sockets)]
             return await self._supervise(engines, gateways, sockets)
@@ -112,6 +114,8 @@ class _Serve:
         waiting = [asyncio.create_task(child.wait_ready()) for child in engines]
         try:
             await asyncio.gather(*(child.wait_ready() for child in gateways))
+            if not waiting:
+                return
             left = max(0.0, self._engines_due - self._clock.monotonic())
             done, _ = await asyncio.wait(waiting, timeout=left)
             if len(done) < len(waiting) or any(task.exception() for task in done):
@@ -264,9 +268,10 @@ def _run_dir(data_dir: Path) -> Path:
     return run_dir
 
 
-def _metrics_dir(data_dir: Path) -> Path:
-    """An empty folder in which the gateways' metrics add up (prometheus-client's multiprocess mode). In memory, because
-    the files are mapped: a page for which a full disk has no room would end the process that touches it (SIGBUS)."""
+def make_metrics_dir(data_dir: Path) -> Path:
+    """An empty folder in which the metrics of processes add up (prometheus-client's multiprocess mode). In memory,
+    because the files are mapped: a page for which a full disk has no room would end the process that touches it
+    (SIGBUS)."""
     place = data_dir.stat()
     folder = _IN_MEMORY / f"cosygate-{os.getuid()}-{place.st_dev:x}-{place.st_ino:x}"
     shutil.rmtree(folder, ignore_errors=True)  # left by a server that was killed
