@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,9 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 READY_S = 60.0
 HOST = "127.0.0.1"
@@ -28,10 +30,20 @@ class NotThere(RuntimeError):
     """A program is not installed, or does not start. Says which, and the end of its log."""
 
 
+_FIRST_PORT, _PORTS = 15_000, 17_000  # below the range that outgoing connections take theirs from (ip(7)): a service
+_given: set[int] = set()  # that is down must find its port again, and nobody may by chance connect to himself there
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """One that nothing listens on, and that was not given to anybody else by this process. Raises NotThere."""
+    for _ in range(1000):
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise NotThere("no port is free")
 
 
 def answers(port: int) -> bool:
@@ -46,6 +58,7 @@ class Service:
 
     name = "service"
     ends_with = signal.SIGTERM
+    orphaned = signal.SIGKILL  # what it gets when its starter is gone
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         """`port` 0 takes a free one."""
@@ -72,8 +85,8 @@ class Service:
         self.prepare()
         with self.log.open("ab") as log:
             # A session of its own, so that signals reach its children, too; the guard ends it when its starter is gone.
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _GUARD, str(os.getpid()), *self.command()],
+            self.process = _in_lasting_thread(
+                [sys.executable, "-c", _GUARD, str(os.getpid()), str(int(self.orphaned)), *self.command()],
                 env=dict(self.environment()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -149,11 +162,18 @@ def _tree(pid: int) -> list[int]:
 # Becomes the program, which the kernel ends when the starter is gone (PR_SET_PDEATHSIG, prctl(2)).
 _GUARD = """
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+ctypes.CDLL(None).prctl(1, int(sys.argv[2]))
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
+
+# The signal comes when the *thread* that forked ends (prctl(2)), and services are started by threads, too.
+_starter = ThreadPoolExecutor(1, "starter of services")
+
+
+def _in_lasting_thread(argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+    return _starter.submit(lambda: subprocess.Popen(argv, **how)).result()
 
 
 class Redis(Service):
