@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench bench-live bench-overload bench-mix load proto samples lock clean
+.PHONY: help setup demo test check bench bench-live bench-overload bench-mix bench-cluster load chaos proto samples lock clean
 
 help:
 	@echo "make demo    build, start the server, transcribe samples/ and leave it running (ONCE=1: stop afterwards)"
@@ -14,7 +14,9 @@ help:
 	@echo "make bench-live   measure live speech: streams, memory, latency, cuts, kills"
 	@echo "make bench-overload   ten times what it can do, a noisy tenant, an engine that fails or hangs, 500 slow sockets"
 	@echo "make bench-mix    the article's mix of users against both designs; what protection costs"
+	@echo "make bench-cluster   the whole of it on Postgres, Redis, Celery: tasks/s, a second engine, rolling restarts, Redis away"
 	@echo "make load    USERS=20: that mix and live users against a server, with Locust's page (ARGS=\"--url … --token …\")"
+	@echo "make chaos   kill, stop and cut off everything under load for five minutes, and see that nothing is lost (ARGS=--help)"
 	@echo "make setup   the environment alone"
 
 setup: $(STAMP)
@@ -54,8 +56,16 @@ bench-mix: setup
 	@sh scripts/bench-services.sh
 	$(BIN)/python -m bench.mix $(ARGS)
 
+bench-cluster: setup
+	@sh scripts/test-services.sh
+	$(BIN)/python -m bench.cluster $(ARGS)
+
 load: setup
 	$(BIN)/python -m bench.mix --users $(or $(USERS),20) $(ARGS)
+
+chaos: setup
+	@sh scripts/test-services.sh
+	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 proto: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --grpc_python_out=src --mypy_out=src --mypy_grpc_out=src src/cosygate/proto/speech_engine.proto

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from cosygate import errors
 from cosygate.adapters.journal_disk import DiskJournal
-from cosygate.ports.journal import Past
+from cosygate.ports.journal import Journal, Past
 from tests.support.journal_writer import CRASHED_EVENTS, FRAME, HAMMERS
-from tests.support.journals import audio, event, sound, story, whole
+from tests.support.journals import audio, event, in_redis, sound, story, whole
+from tests.support.services import shared_redis
 
 KILLS = 6
 STOPS = 12
@@ -41,13 +43,24 @@ def rest(child: subprocess.Popen[bytes]) -> list[list[str]]:
     return [line.split() for line in out.decode().splitlines()]
 
 
-def opened(root: Path, **more: int) -> DiskJournal:
-    return DiskJournal(root, durability="process", min_free_bytes=0, lock_wait_s=10.0, **more)
+def opened(root: Path, durability: str = "process") -> AbstractAsyncContextManager[Journal]:
+    if durability.startswith("redis:"):
+        return in_redis(root, 64 * MIB, durability)
+    return DiskJournal(root, durability="process", min_free_bytes=0, lock_wait_s=10.0)
 
 
-@pytest.mark.parametrize("durability", ["process", "disk"])
+IN_REDIS = pytest.param("redis", marks=pytest.mark.needs("redis-server"))
+
+
+@pytest.fixture
+def durability(request: pytest.FixtureRequest) -> str:
+    """As journal_writer.py has it."""
+    return shared_redis().url if request.param == "redis" else str(request.param)
+
+
+@pytest.mark.parametrize("durability", ["process", "disk", IN_REDIS], indirect=True)
 async def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path: Path, durability: str) -> None:
-    rng, compacted = random.Random(durability), 0
+    rng, compacted = random.Random(durability[:5]), 0
     for turn in range(KILLS):
         session = f"{turn:032x}"
         child = start(tmp_path, durability, "append", session)
@@ -56,7 +69,7 @@ async def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path: Path,
         child.kill()
         stored = [int(number) for what, number in rest(child) if what == "stored"]
         assert stored == list(range(len(stored))) and stored
-        async with opened(tmp_path) as journal:
+        async with opened(tmp_path, durability) as journal:
             past, data = await story(journal, session, 2)
         before = past.snapshot["before"] if past.snapshot else 0
         compacted += before > 0
@@ -68,12 +81,15 @@ async def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path: Path,
     assert compacted
 
 
-async def test_a_writer_stopped_in_mid_append_is_overtaken_and_wakes_up_to_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["process", IN_REDIS], indirect=True)
+async def test_a_writer_stopped_in_mid_append_is_overtaken_and_wakes_up_to_nothing(
+    tmp_path: Path, durability: str
+) -> None:
     rng = random.Random(1)
-    child = start(tmp_path, "process", "zombie", SESSION)
+    child = start(tmp_path, durability, "zombie", SESSION)
     expected: list[dict[str, object]] = []
     try:
-        async with opened(tmp_path) as journal:
+        async with opened(tmp_path, durability) as journal:
             for turn in range(STOPS):
                 assert line(child) == ["held", str(2 * turn + 1)]
                 time.sleep(rng.uniform(0.02, 0.1))
@@ -104,11 +120,12 @@ async def test_a_writer_stopped_in_mid_append_is_overtaken_and_wakes_up_to_nothi
         child.communicate()
 
 
-async def test_many_claims_from_many_processes_make_one_story(tmp_path: Path) -> None:
-    children = [start(tmp_path, "process", "hammer", SESSION, str(who)) for who in range(HAMMERS)]
+@pytest.mark.parametrize("durability", ["process", IN_REDIS], indirect=True)
+async def test_many_claims_from_many_processes_make_one_story(tmp_path: Path, durability: str) -> None:
+    children = [start(tmp_path, durability, "hammer", SESSION, str(who)) for who in range(HAMMERS)]
     said = [words for child in children for words in rest(child)]
     assert all(child.returncode == 0 for child in children)
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, durability) as journal:
         past, _ = await story(journal, SESSION, 10**6)
     told = [(one["epoch"], one["id"]) for one in past.events]
     assert told == sorted(set(told))  # each once, epoch after epoch, in order: nothing of an older one behind a claim
@@ -123,7 +140,7 @@ async def test_many_claims_from_many_processes_make_one_story(tmp_path: Path) ->
         assert numbers == list(range(len(numbers)))
 
 
-@pytest.mark.parametrize("durability", ["process", "disk"])
+@pytest.mark.parametrize("durability", ["process", "disk"], indirect=True)
 async def test_a_compaction_killed_at_any_call_leaves_the_old_or_the_new(tmp_path: Path, durability: str) -> None:
     with start(tmp_path, durability, "crash") as child:
         said = rest(child)
