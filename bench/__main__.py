@@ -15,9 +15,9 @@ from pathlib import Path
 
 from bench import plots
 from bench.contestants import REPOSITORY
-from bench.live.report import live_part
 from bench.plan import Config, Work
 from bench.report import Outcome, circumstances, page, text
+from bench.sections import others
 from bench.stats import Figures, rounds
 from bench.works import all_works
 
@@ -101,8 +101,8 @@ def write_docs() -> None:
         if not (outcome.skipped or outcome.failed):
             plots.draw(outcome, DOCS / "benchmarks" / f"{outcome.name}.svg")
     target = DOCS / "benchmarks.md"
-    live = live_part(target.read_text(encoding="utf-8")) if target.is_file() else ""  # `make bench-live` writes that
-    target.write_text(page(outcomes) + live, encoding="utf-8")
+    kept = others(target.read_text(encoding="utf-8")) if target.is_file() else ""
+    target.write_text(page(outcomes) + kept, encoding="utf-8")
 
 
 if __name__ == "__main__":

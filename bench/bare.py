@@ -1,9 +1,9 @@
 """The bare pipeline: the same models in a plain loop, in two processes, with no server around. Run as a program:
 
-    python -m bench.bare FOLDER --times 10
+    python -m bench.bare FOLDER --times 10 --processes 2
 
 prints {"seconds", "audio_s", "texts": [[text of each repeat] of each clip]}. PyAV decodes, Silero VAD cuts, Moonshine
-tiny recognises through sherpa-onnx, exactly one thread a process; the clock runs from when both have loaded their
+tiny recognises through sherpa-onnx, exactly one thread a process; the clock runs from when all have loaded their
 models until the last text. The processes take clips from one queue, so neither waits for the other.
 """
 
@@ -121,17 +121,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="the bare pipeline, timed")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
     args = parser.parse_args()
     paths = [clip.path for clip in clips(args.folder)]
 
     spawn = multiprocessing.get_context("spawn")
-    todo, done, loaded = spawn.Queue(), spawn.Queue(), spawn.Barrier(PROCESSES + 1)
-    processes = [spawn.Process(target=_process, args=(todo, done, loaded), daemon=True) for _ in range(PROCESSES)]
+    todo, done, loaded = spawn.Queue(), spawn.Queue(), spawn.Barrier(args.processes + 1)
+    processes = [spawn.Process(target=_process, args=(todo, done, loaded), daemon=True) for _ in range(args.processes)]
     for process in processes:
         process.start()
     loaded.wait(_LOAD_S)
     started = time.perf_counter()
-    for job in [*enumerate(paths * args.times), *[None] * PROCESSES]:
+    for job in [*enumerate(paths * args.times), *[None] * args.processes]:
         todo.put(job)
     texts: list[list[str]] = [[] for _ in paths]
     audio_s = 0.0

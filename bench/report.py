@@ -147,6 +147,16 @@ def text(outcome: Outcome) -> str:
     return "\n\n".join(tables)
 
 
+def where(outcome: Outcome) -> str:
+    """The command, and on which machine."""
+    c = outcome.circumstances
+    return (
+        f"`{c['command']}`, {c['at']}, commit {c['commit']}{' with changes' if c['changed'] else ''}; "
+        f"{c['cores']} cores ({c['cpu']}), {c['memory_gib']} GiB, Linux {c['kernel']}, {c['file_system']}, "
+        f"Python {c['python']}."
+    )
+
+
 def page(outcomes: Sequence[Outcome]) -> str:
     """docs/benchmarks.md."""
     parts = [
@@ -157,14 +167,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
         "`COSYGATE_DURABILITY`. The article's design is built from its description in `bench/article/`.",
     ]
     for outcome in outcomes:
-        c = outcome.circumstances
         parts += [f"## {outcome.title}", outcome.about]
         if not (outcome.skipped or outcome.failed):
             parts.append(f"![{outcome.title}](benchmarks/{outcome.name}.svg)")
-        parts.append(text(outcome))
-        parts.append(
-            f"`{c['command']}`, {c['at']}, commit {c['commit']}{' with changes' if c['changed'] else ''}; "
-            f"{c['cores']} cores ({c['cpu']}), {c['memory_gib']} GiB, Linux {c['kernel']}, {c['file_system']}, "
-            f"Python {c['python']}."
-        )
+        parts += [text(outcome), where(outcome)]
     return "\n\n".join(parts) + "\n"

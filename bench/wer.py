@@ -15,7 +15,11 @@ class Clip:
 
 
 def clips(folder: Path) -> list[Clip]:
-    """English clips of `folder/manifest.tsv` with one channel and a reference transcript."""
+    """English clips of `folder/manifest.tsv` with one channel and a reference transcript; of samples/, which has no
+    manifest, all."""
+    if not (folder / "manifest.tsv").is_file():
+        with (folder / "references.tsv").open(encoding="utf-8") as lines:
+            return [Clip(folder / row["file"], row["reference"]) for row in csv.DictReader(lines, delimiter="\t")]
     with (folder / "manifest.tsv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     return [

@@ -21,6 +21,7 @@ from bench.live import cuts, memory, report, speech, streams
 from bench.live.serving import LiveConfig
 from bench.plan import Work
 from bench.report import Outcome, circumstances
+from bench.sections import LIVE, section, with_section
 from bench.stats import Figures
 
 OUT = REPOSITORY / "bench" / "out" / "live"
@@ -125,7 +126,12 @@ def write_docs() -> None:
         if not (outcome.skipped or outcome.failed) and outcome.name in report.PLOTTED:
             report.draw(outcome, DOCS / "benchmarks" / f"live-{outcome.name}.svg")
     page = DOCS / "benchmarks.md"
-    page.write_text(report.with_section(page.read_text(encoding="utf-8"), report.section(outcomes)), encoding="utf-8")
+    new = section(LIVE, report.ABOUT, outcomes, report.text, _plot)
+    page.write_text(with_section(page.read_text(encoding="utf-8"), LIVE, new), encoding="utf-8")
+
+
+def _plot(outcome: Outcome) -> str:
+    return f"live-{outcome.name}.svg" if outcome.name in report.PLOTTED else ""
 
 
 if __name__ == "__main__":

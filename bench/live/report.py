@@ -1,34 +1,16 @@
-"""The section Live of docs/benchmarks.md, and its plots. `make bench` writes the rest of the page and keeps this."""
+"""What the section Live of docs/benchmarks.md says, how one row a run is shown, and plots."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench import plots
 from bench.report import Outcome, judged, number, table
 from bench.stats import middle
 
-HEADING = "## Live"
+ABOUT = (
+    "Written by `make bench-live` (`python -m bench.live`): do not edit. Each row is one run with a fresh server; load "
+    "generator, gateway and engine share the machine's cores."
+)
 _INK, _LIGHT, _BAR = "#2f6f6d", "#a9b4b8", "#b5533c"
-
-
-def section(outcomes: Sequence[Outcome]) -> str:
-    parts = [
-        HEADING,
-        "Written by `make bench-live` (`python -m bench.live`): do not edit. Each row is one run with a fresh server; "
-        "load generator, gateway and engine share the machine's cores.",
-    ]
-    for outcome in outcomes:
-        c = outcome.circumstances
-        parts += [f"### {outcome.title}", outcome.about]
-        if not (outcome.skipped or outcome.failed) and outcome.name in PLOTTED:
-            parts.append(f"![{outcome.title}](benchmarks/live-{outcome.name}.svg)")
-        parts.append(text(outcome))
-        parts.append(
-            f"`{c['command']}`, {c['at']}, commit {c['commit']}{' with changes' if c['changed'] else ''}; "
-            f"{c['cores']} cores ({c['cpu']}), {c['memory_gib']} GiB, Linux {c['kernel']}, {c['file_system']}, "
-            f"Python {c['python']}."
-        )
-    return "\n\n".join(parts) + "\n"
 
 
 def text(outcome: Outcome) -> str:
@@ -54,17 +36,6 @@ def text(outcome: Outcome) -> str:
 def _shown(value: float) -> str:
     """Counts as what they are."""
     return f"{value:,}" if isinstance(value, int) else number(value)
-
-
-def live_part(page: str) -> str:
-    """The section as it stands in a page; empty when there is none."""
-    at = page.find(f"\n{HEADING}\n")
-    return page[at:] if at >= 0 else ""
-
-
-def with_section(page: str, new: str) -> str:
-    """The page with this section in place of the old one, at its end."""
-    return page.removesuffix(live_part(page)).rstrip("\n") + "\n\n" + new
 
 
 def draw(outcome: Outcome, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Real speech in real time through the real recogniser: how soon words are there, and how right they are."""
 
 import asyncio
-import csv
 import itertools
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,7 @@ from bench.live.serving import LiveConfig
 from bench.plan import Contestant, Work
 from bench.recordings import wav_header
 from bench.stats import Figures, Results, Verdict, middle
-from bench.wer import Clip, clips, error_rate
+from bench.wer import clips, error_rate
 from tests.support.live import LiveCaller, Story
 from tests.support.live_recordings import LiveRecording
 
@@ -59,7 +58,7 @@ def work(config: LiveConfig) -> Work:
 
 
 def measure(config: LiveConfig, folder: Path) -> Figures:
-    spoken = spoken_clips(config.audio)[: 3 if config.quick else None]
+    spoken = clips(config.audio)[: 3 if config.quick else None]
     heard = [LiveRecording(pcm_of(clip.path) + bytes(2 * round(_SILENCE_S * RATE))) for clip in spoken]
     with cosygate(folder, live_sessions_each=STREAMS + 1, open_uploads=1000) as target:
         files = file_texts(target, heard)  # first: so that the engine is warm
@@ -133,14 +132,6 @@ def file_texts(target: Target, recordings: list[LiveRecording]) -> list[str]:
         for n, r in enumerate(recordings)
     ]
     return [client.finished(task)["result"]["text"] for task in tasks]
-
-
-def spoken_clips(folder: Path) -> list[Clip]:
-    """As the file benchmark takes them; of samples/, which has no manifest, all."""
-    if (folder / "manifest.tsv").is_file():
-        return clips(folder)
-    with (folder / "references.tsv").open(encoding="utf-8") as lines:
-        return [Clip(folder / row["file"], row["reference"]) for row in csv.DictReader(lines, delimiter="\t")]
 
 
 def pcm_of(path: Path) -> bytes:

@@ -6,21 +6,21 @@ Exit status 0 when everything was measured, 1 when a work failed. A bar that is 
 """
 
 import argparse
-import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 from bench.contestants import REPOSITORY, cosygate
 from bench.live.report import text
+from bench.measuring import measured
 from bench.mix import cost, driving, report, steps
 from bench.mix.climbing import Climb
 from bench.plan import Work
 from bench.report import Outcome, circumstances
-from bench.stats import Figures, rounds
+from bench.sections import LOAD, section, with_section
+from bench.stats import Figures
 
 OUT = REPOSITORY / "bench" / "out" / "mix"
 DOCS = REPOSITORY / "docs"
@@ -96,14 +96,7 @@ def mix(seconds: float, quick: bool, command: str) -> Outcome:
 def run(work: Work, runs: int, quick: bool, command: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="cosygate-mix-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        results, failed = measure(work, runs, folder)
-        measured = {key: contestant for key, contestant in work.contestants.items() if results[key]}
-        outcome = Outcome.of(
-            replace(work, contestants=measured),
-            {key: results[key] for key in measured},
-            failed,
-            circumstances(folder, quick, command),
-        )
+        outcome = measured(work, runs, folder, circumstances(folder, quick, command))
     return kept(outcome, quick)
 
 
@@ -113,26 +106,6 @@ def kept(outcome: Outcome, quick: bool) -> Outcome:
     return outcome
 
 
-def measure(work: Work, runs: int, folder: Path) -> tuple[dict[str, list[Figures]], str]:
-    """Every contestant in each round, in an empty folder; (results, why it failed or nothing)."""
-    results: dict[str, list[Figures]] = {key: [] for key in work.contestants}
-    for number, order in rounds(list(work.contestants), runs):
-        for key in order:
-            contestant, place = work.contestants[key], folder / f"{key}-{number}"
-            place.mkdir()
-            try:
-                figures = contestant.run(place)
-            except Exception as error:
-                traceback.print_exc()
-                return results, f"{contestant.label}: {type(error).__name__}: {str(error).splitlines()[0]}"
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
-            results[key].append(figures)
-            shown = ", ".join(f"{figures[name]:.4g} {heading}" for name, heading in work.columns.items())
-            print(f"{work.name}: {contestant.label}: {shown}", flush=True)
-    return results, ""
-
-
 def write_docs() -> None:
     """The section, from the latest full result of each work."""
     outcomes = [Outcome.read(path) for name in ("mix", "cost") if (path := OUT / f"{name}.json").is_file()]
@@ -140,7 +113,8 @@ def write_docs() -> None:
         if not (outcome.skipped or outcome.failed):
             report.draw(outcome, DOCS / "benchmarks" / f"load-{outcome.name}.svg")
     page = DOCS / "benchmarks.md"
-    page.write_text(report.with_section(page.read_text(encoding="utf-8"), report.section(outcomes)), encoding="utf-8")
+    new = section(LOAD, report.ABOUT, outcomes, text, lambda outcome: f"load-{outcome.name}.svg")
+    page.write_text(with_section(page.read_text(encoding="utf-8"), LOAD, new), encoding="utf-8")
 
 
 if __name__ == "__main__":

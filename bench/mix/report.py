@@ -1,49 +1,18 @@
-"""The section Load of docs/benchmarks.md, and its plot. The other sections are kept."""
+"""What the section Load of docs/benchmarks.md says first, and its plots."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench import plots
-from bench.live.report import text
 from bench.mix.steps import ARTICLE_CPU, ARTICLE_GB, P99_MS
 from bench.report import Outcome
 from bench.stats import middle
 
-HEADING = "## Load"
+ABOUT = (
+    "Written by `make bench-mix` (`python -m bench.mix`): do not edit. Load generator and servers share the machine's "
+    f"cores. The article says of its design: CPU at {ARTICLE_CPU:.0f} %, {ARTICLE_GB:.0f} GB of memory, p99 "
+    f"{P99_MS:.0f} ms."
+)
 _INK, _LIGHT, _BAR = "#2f6f6d", "#a9b4b8", "#b5533c"
-
-
-def section(outcomes: Sequence[Outcome]) -> str:
-    parts = [
-        HEADING,
-        "Written by `make bench-mix` (`python -m bench.mix`): do not edit. Load generator and servers share the "
-        f"machine's cores. The article says of its design: CPU at {ARTICLE_CPU:.0f} %, {ARTICLE_GB:.0f} GB of memory, "
-        f"p99 {P99_MS:.0f} ms.",
-    ]
-    for outcome in outcomes:
-        c = outcome.circumstances
-        parts += [f"### {outcome.title}", outcome.about]
-        if not (outcome.skipped or outcome.failed):
-            parts.append(f"![{outcome.title}](benchmarks/load-{outcome.name}.svg)")
-        parts.append(text(outcome))
-        parts.append(
-            f"`{c['command']}`, {c['at']}, commit {c['commit']}{' with changes' if c['changed'] else ''}; "
-            f"{c['cores']} cores ({c['cpu']}), {c['memory_gib']} GiB, Linux {c['kernel']}, {c['file_system']}, "
-            f"Python {c['python']}."
-        )
-    return "\n\n".join(parts) + "\n"
-
-
-def with_section(page: str, new: str) -> str:
-    """The page with this section in place of the old one; before the section Live when it is new."""
-    start = page.find(f"\n{HEADING}\n")
-    if start < 0:
-        live = page.find("\n## Live\n")
-        start = end = live if live >= 0 else len(page)
-    else:
-        end = page.find("\n## ", start + 1)
-        end = len(page) if end < 0 else end
-    return page[:start].rstrip("\n") + "\n\n" + new.rstrip("\n") + "\n" + page[end:]
 
 
 def draw(outcome: Outcome, path: Path) -> None:

@@ -2,5 +2,5 @@
 hundred times its share; an engine that fails or hangs; 500 sockets that never come to the point.
 
 One module a work; `arrivals.py` is the load generator, a process of its own, which waits for no answer before it sends
-the next recording; `report.py` writes the section Overload of docs/benchmarks.md.
+the next recording.
 """

@@ -5,25 +5,27 @@ Exit status 0 when everything was measured, 1 when a work failed. A bar that is 
 """
 
 import argparse
-import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from bench.contestants import REPOSITORY
 from bench.live.report import text
-from bench.overload import failing, hung, noisy, report, slowloris, tenfold
+from bench.measuring import measured
+from bench.overload import failing, hung, noisy, slowloris, tenfold
 from bench.overload.serving import Config
 from bench.plan import Work
 from bench.report import Outcome, circumstances
-from bench.stats import Figures
+from bench.sections import OVERLOAD, section, with_section
 
 OUT = REPOSITORY / "bench" / "out" / "overload"
 DOCS = REPOSITORY / "docs"
+ABOUT = (
+    "Written by `make bench-overload` (`python -m bench.overload`): do not edit. Load generators and servers share the "
+    "machine's cores."
+)
 WORKS: dict[str, Callable[[Config], Work]] = {
     "tenfold": tenfold.work,
     "noisy": noisy.work,
@@ -59,43 +61,18 @@ def main() -> int:
 
 
 def run(work: Work, config: Config, command: str) -> Outcome:
-    results, failed = measure(work, config)
-    measured = {key: contestant for key, contestant in work.contestants.items() if results[key]}
-    outcome = Outcome.of(
-        replace(work, contestants=measured),
-        {key: results[key] for key in measured},
-        failed,
-        circumstances(config.folder, config.quick, command),
-    )
+    outcome = measured(work, 1, config.folder, circumstances(config.folder, config.quick, command))
     outcome.write(OUT / "quick" if config.quick else OUT)
     print(f"\n{outcome.title}\n\n{text(outcome)}\n", flush=True)
     return outcome
-
-
-def measure(work: Work, config: Config) -> tuple[dict[str, list[Figures]], str]:
-    """Each row once, in an empty folder; (results, why it failed or nothing)."""
-    results: dict[str, list[Figures]] = {key: [] for key in work.contestants}
-    for key, contestant in work.contestants.items():
-        folder = config.folder / f"{work.name}-{key}"
-        folder.mkdir()
-        try:
-            figures = contestant.run(folder)
-        except Exception as error:
-            traceback.print_exc()
-            return results, f"{contestant.label}: {type(error).__name__}: {str(error).splitlines()[0]}"
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        results[key].append(figures)
-        shown = ", ".join(f"{figures[figure]:.4g} {heading}" for figure, heading in work.columns.items())
-        print(f"{work.name}: {contestant.label}: {shown}", flush=True)
-    return results, ""
 
 
 def write_docs() -> None:
     """The section, from the latest full result of each work."""
     outcomes = [Outcome.read(OUT / f"{name}.json") for name in WORKS if (OUT / f"{name}.json").is_file()]
     page = DOCS / "benchmarks.md"
-    page.write_text(report.with_section(page.read_text(encoding="utf-8"), report.section(outcomes)), encoding="utf-8")
+    new = section(OVERLOAD, ABOUT, outcomes, text)
+    page.write_text(with_section(page.read_text(encoding="utf-8"), OVERLOAD, new), encoding="utf-8")
 
 
 if __name__ == "__main__":

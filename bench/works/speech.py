@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.client import Client, send_all
-from bench.contestants import REPOSITORY, cosygate
+from bench.contestants import REPOSITORY, Target, cosygate
 from bench.load import BadRun
 from bench.plan import Config, Contestant, Work
 from bench.stats import Figures, Results, Verdict, middle, ratio
@@ -29,8 +29,9 @@ Word error rate: over all repeats, both normalised alike.
 """
 
 
-def _bare(folder: Path, times: int, _: Path) -> Figures:
-    command = [sys.executable, "-m", "bench.bare", str(folder), "--times", str(times)]
+def bare(folder: Path, times: int, processes: int, _: Path) -> Figures:
+    """`folder`: as bench.wer takes clips from it."""
+    command = [sys.executable, "-m", "bench.bare", str(folder), "--times", str(times), "--processes", str(processes)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=_LONGEST_S)
     if done.returncode != 0:
         raise BadRun(f"bench.bare: {done.stderr[-2000:]}")
@@ -39,15 +40,20 @@ def _bare(folder: Path, times: int, _: Path) -> Figures:
 
 
 def _ours(folder: Path, times: int, scratch: Path) -> Figures:
-    recordings = [clip.path.read_bytes() for clip in clips(folder)]
     with cosygate(scratch, engines=ENGINES, engine_slots=SLOTS, open_uploads=1000) as target:
-        client = Client(target)
-        for task in send_all(target, recordings[: 2 * ENGINES], 1, "warm", multipart=False):
-            client.finished(task)  # every engine has recognised something
-        started = time.perf_counter()
-        tasks = send_all(target, recordings * times, CONNECTIONS, "main", multipart=False)
-        results = [client.finished(task)["result"] for task in tasks]
-        seconds = time.perf_counter() - started
+        return recognised(target, folder, times, ENGINES)
+
+
+def recognised(target: Target, folder: Path, times: int, engines: int) -> Figures:
+    """What a server that runs makes of the clips."""
+    recordings = [clip.path.read_bytes() for clip in clips(folder)]
+    client = Client(target)
+    for task in send_all(target, recordings[:2] * engines, 1, "warm", multipart=False):
+        client.finished(task)  # every engine has recognised something
+    started = time.perf_counter()
+    tasks = send_all(target, recordings * times, CONNECTIONS, "main", multipart=False)
+    results = [client.finished(task)["result"] for task in tasks]
+    seconds = time.perf_counter() - started
     texts = [[r["text"] for r in results[k :: len(recordings)]] for k in range(len(recordings))]
     return _figures(folder, texts, sum(r["duration"] for r in results), seconds)
 
@@ -70,7 +76,7 @@ def work(config: Config) -> Work:
         skipped="" if folder else "no speech folder (--audio FOLDER with manifest.tsv and its clips)",
     )
     if folder:
-        found.contestants["bare"] = Contestant("bare pipeline, two processes", partial(_bare, folder, times))
+        found.contestants["bare"] = Contestant("bare pipeline, two processes", partial(bare, folder, times, ENGINES))
         found.contestants["cosygate"] = Contestant("CosyGate, two engines", partial(_ours, folder, times))
     return found
 
