@@ -188,6 +188,7 @@ ADVICE = {
     "draining": "Try again later, or resume on another gateway: an operator has drained the service, or it is ending. "
     + _LOGGED_TOO,
     "storage_full": "Try again later; the operator makes room, or raises `COSYGATE_STORE_MAX_BYTES`.",
+    "storage_unavailable": "Try again after `retry_after` seconds; nothing that was acknowledged is lost.",
     "recording_failed": _FAMILY,
     "media_undecodable": "Check that the file plays; convert it to WAV or FLAC.",
     "media_no_audio": "Send a recording that has an audio stream.",
