@@ -4,13 +4,17 @@ and keeps both, and its port, over restarts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
-from deploy.local_cluster.services import HOST, Service
+from deploy.local_cluster.services import HOST, NotThere, Service
+
+_STARTS = 3
 
 
 class Process(Service):
@@ -29,6 +33,14 @@ class Process(Service):
 
     def prepare(self) -> None:
         self._seen = self.log.stat().st_size if self.log.exists() else 0
+
+    def start(self) -> Self:
+        """As systemd and Kubernetes do, again when it ends while it starts: on a busy machine a parent's patience with
+        its children (30 s) may not do. Raises NotThere with what the last one said."""
+        for _ in range(_STARTS - 1):
+            with contextlib.suppress(NotThere):
+                return super().start()
+        return super().start()
 
     def ready(self) -> bool:
         """It said so since it was started."""

@@ -229,13 +229,14 @@ class Postgres(Service):
         ]  # fmt: skip
 
     def prepare(self) -> None:
+        if os.getuid() == 0:
+            _open_path(self.data)  # each time: every pytest closes the folder that all of them share
         if (self.data / "PG_VERSION").exists():
             return
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(mode=0o700)
         if os.getuid() == 0:
             shutil.chown(self.data, "nobody", "nogroup")
-            _open_path(self.data)
         made = subprocess.run(
             [*_unprivileged(), _postgres_program("initdb"), "-D", str(self.data), "-U", "cosygate", "-A", "trust",
              "-E", "UTF8", "--no-sync"],

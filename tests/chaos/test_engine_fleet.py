@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 from cosygate import errors
 from cosygate.adapters.engine_grpc import GrpcEngine
 from cosygate.adapters.engine_grpc.channels import STREAMS_PER_CHANNEL
-from cosygate.ports.engine import Done
+from cosygate.ports.engine import Done, FinalFound, ListenConfig, PartialFound
 from tests.support.engine_process import EngineProcess, engine_process, recognise, silence
 from tests.support.faults import Victim
 from tests.support.fleet import NAME, Final, ToldNames, free_port, noise, room_of, stage, transcribe, until_up
-from tests.support.listening import held
+from tests.support.listening import RATE, frames, held, sent
 from tests.support.live import LiveCaller, compare
 from tests.support.live_runs import SETTINGS, check_kept, recordings, rehearse
 from tests.support.proxy import Fault, FaultProxy, Kind, Way
@@ -188,6 +188,20 @@ async def test_a_live_call_that_finds_no_good_place_to_end_is_ended_after_the_gr
                 async for _ in call:
                     pass
         assert 0.9 < time.monotonic() - began < 4
+        await engine.close()
+
+
+async def test_a_live_call_that_grew_old_ends_at_a_restart_point() -> None:
+    """So that the next one hears nothing twice."""
+    with engine_process("--max-connection-age", "0.5", script={"segment_s": 1.0}) as process:
+        engine = GrpcEngine(process.address)
+        told: list[object] = []
+        with pytest.raises(errors.EngineLeaving):
+            said = sent(*frames(silence(30.0)), every_s=0.05)
+            async for event in engine.listen(ListenConfig(RATE), said, idle_timeout_s=5):
+                told.append(event)  # noqa: PERF401 - the loop ends in an error
+        assert isinstance(told[-1], FinalFound)
+        assert any(isinstance(event, PartialFound) for event in told), "there was something else to end at"
         await engine.close()
 
 

@@ -76,8 +76,8 @@ def test_a_commit_without_its_fence(tmp_path: Path, planted: bool) -> None:
                 assert victim.job(job)["state"] == "running"
     if planted:
         assert rules(told["report"]) & {"task_missing", "events_two_ends", "events_wrong"}, told["report"]
-        journal = [line for violation in told["report"]["violations"] for line in violation["lines"]]
-        assert any(line["data"].get("task") == job for line in journal), "the lines that show it"
+        for violation in told["report"]["violations"]:
+            assert any(line["data"].get("task") for line in violation["lines"]), "the lines that show it"
     else:
         assert told["report"]["violations"] == []
 

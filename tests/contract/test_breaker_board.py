@@ -105,8 +105,8 @@ async def test_closed_until_somebody_changes_it(board: BreakerBoard) -> None:
 
 
 async def test_any_name_is_an_engine_s_and_no_other_s(board: BreakerBoard) -> None:
-    names = ["0", "10.0.0.1:50051", "[fd00::1]:50051", "a/b", "a%2Fb", "..", "", "unix:/run/x.sock", "é", "E", "e"]
-    names += ["n" * 300, "n" * 300 + "m"]
+    names = ["0", "a/b", "a_b", "a%2Fb", "10.0.0.1:50051", "[fd00::1]:50051", "..", ""]
+    names += ["unix:/run/x.sock", "é", "E", "e", "n" * 300, "n" * 300 + "m"]
     for count, name in enumerate(names):
         for _ in range(count):
             await board.change(name, lambda b: b.gone(1000.0, heard_at=2000.0, open_s=60) if b.streak < 4 else b)

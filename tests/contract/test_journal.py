@@ -290,6 +290,22 @@ async def test_appends_during_a_compaction_are_neither_lost_nor_reordered(journa
     assert seen == [one["id"] for one in past.events]  # the rest was compacted away
 
 
+async def test_an_append_behind_a_compaction_is_not_replaced_by_it(journal: Journal, stranger: Journal) -> None:
+    """However much of what was before it has to wait."""
+    writer = (await journal.claim(S1, 1)).writer
+    for number in range(0, 60, 3):
+        writer.append(event(number))
+        await asyncio.sleep(0)
+        writer.append(event(number + 1))
+        compacting = asyncio.ensure_future(writer.compact({"before": number + 2}, 0))
+        await asyncio.sleep(0)
+        await writer.append(event(number + 2))
+        await compacting
+        past = (await stranger.claim(S1, number + 2)).past
+        assert past == Past({"before": number + 2}, [event(number + 2)], 0, 0)
+        writer = (await journal.claim(S1, number + 3)).writer
+
+
 # --- watchers ----------------------------------------------------------------------------------------------------
 
 

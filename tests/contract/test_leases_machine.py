@@ -1,7 +1,7 @@
 """Job leasing under every order of events that Hypothesis can think of, against a model in plain Python.
 
-Several claimants work on one database through doors of their own (as processes would); any claim ever given may write at
-any time, however stale; the clock jumps; doors are closed and opened. The model says what each call must return, and
+Several claimants work on one database through doors of their own (as processes would); any claim ever given may write
+at any time, however stale; the clock jumps; doors are closed and opened. The model says what each call must return, and
 after each step the tables must tell the same as the model. Deterministic: the same examples in every run.
 """
 

@@ -1,8 +1,8 @@
 """Live sessions under every order of events that Hypothesis can think of, against a model in plain Python.
 
-Two gateways work on one database through doors of their own; any claim ever given may write at any time, however stale. The
-model says what each call must return, and after each step the tables must tell the same as the model. Deterministic:
-the same examples in every run.
+Two gateways work on one database through doors of their own; any claim ever given may write at any time, however
+stale. The model says what each call must return, and after each step the tables must tell the same as the model.
+Deterministic: the same examples in every run.
 """
 
 from __future__ import annotations

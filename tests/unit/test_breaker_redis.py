@@ -217,6 +217,7 @@ def test_what_is_read_and_written_again_is_what_it_was() -> None:
     for _ in range(100):
         there = packed(others, 1_690_000_000.81)
         assert unpacked(there, 1_690_000_000.81) == others
+    assert others.quarters[0][0] - breaker.quarters[0][0] == pytest.approx(4 * 9_999_999.56, abs=1)
     back = unpacked(there, 1_700_000_000.37)
     assert back.gone_at == pytest.approx(1033.4, abs=1e-5)
     shifts = {mine[0] - its[0] for mine, its in zip(breaker.quarters, back.quarters, strict=True)}

@@ -69,7 +69,7 @@ def told_after(append: asyncio.Future[None]) -> asyncio.Future[float]:
 
 
 async def test_a_redis_that_hangs(redis: Redis, tmp_path: Path) -> None:
-    async with opened(redis, tmp_path, 2 * MIB) as journal:
+    async with opened(redis, tmp_path, 24 * MIB) as journal:
         writer, other = [(await journal.claim(session, 1)).writer for session in (S1, S2)]
         await writer.append(sound(0, 1000), event(0))
         redis.pause()
@@ -79,7 +79,7 @@ async def test_a_redis_that_hangs(redis: Redis, tmp_path: Path) -> None:
                 for number in range(1, 100):
                     waits.append(told_after(writer.append(sound(number * 1000, 1000), event(number))))
                     await asyncio.sleep(0.002)
-                appends = [other.append(Sound(n * MIB, bytes(MIB))) for n in range(4)]  # more than may wait
+                appends = [other.append(Sound(n * MIB, bytes(MIB))) for n in range(30)]  # more than may wait
                 assert appends[-1].done() and isinstance(appends[-1].exception(), errors.Unavailable)
                 waits += map(told_after, appends)
                 assert max(await asyncio.gather(*waits)) < PATIENCE_S + LATE_S

@@ -426,7 +426,7 @@ async def test_a_server_that_is_away_at_the_start(tmp_path: Path) -> None:
         await SqlRecords.open(f"{shared}/no_such_database", durability="disk", busy_s=1.0)
 
 
-# --- what SQLite had for nothing ---------------------------------------------------------------------------------------
+# --- what SQLite had for nothing -------------------------------------------------------------------------------------
 
 
 async def test_a_job_that_is_cancelled_while_it_is_chosen_is_passed_over(place: Place) -> None:
@@ -481,5 +481,3 @@ print(sorted({"asyncpg", "greenlet", "sqlalchemy.ext.asyncio"} & set(sys.modules
         capture_output=True, text=True, env={**os.environ}, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
-
-

@@ -1,4 +1,4 @@
-"""The schema on Postgres: the same tables by the same steps, old and new code side by side, and indexes that are used."""
+"""The schema on Postgres: the same tables by the same steps, old and new code side by side, indexes that are used."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ async def test_each_step_goes_on_from_the_one_before(empty: Place, monkeypatch: 
     await migrated_to(empty, "0002", monkeypatch)
     empty.rows("INSERT INTO uploads VALUES ('u', 'acme/ann', 's', 'complete', 1, 9, 'j')")
     empty.rows(
-        "INSERT INTO jobs VALUES ('j', 'u', 'acme/ann', 's', '{}', 'wav', 64000, 1, 't', 0, 'queued', 0, 0, NULL, 0, 0, "
-        "NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)"
+        "INSERT INTO jobs VALUES ('j', 'u', 'acme/ann', 's', '{}', 'wav', 64000, 1, 't', 0, 'queued', 0, 0, NULL, 0, "
+        "0, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)"
     )
     await run(empty, lambda connection: upgrade_postgres(connection, only_empty=False))
     records = await SqlRecords.open(empty.url, durability="disk")
@@ -114,7 +114,8 @@ async def test_each_step_goes_on_from_the_one_before(empty: Place, monkeypatch: 
 async def test_a_step_that_fails_leaves_the_schema_before(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrated_to(empty, "0001", monkeypatch)
     empty.rows("CREATE TABLE turns (somebodys int)")
-    tables = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+    columns = "SELECT table_name, column_name FROM information_schema.columns"
+    tables = f"{columns} WHERE table_schema = 'public' ORDER BY 1, 2"
     before = empty.rows(tables)
     with pytest.raises(sa.exc.ProgrammingError, match="already exists"):
         await run(empty, lambda connection: upgrade_postgres(connection, only_empty=False))

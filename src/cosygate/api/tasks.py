@@ -250,8 +250,8 @@ class _Desk:
                     quiet += 1
                     if quiet % _KEEPALIVE_LOOKS == 0:
                         yield b": still here\n\n"
-        except errors.TaskNotFound:
-            return  # deleted meanwhile
+        except (errors.TaskNotFound, errors.Unavailable):
+            return  # deleted meanwhile; or the client comes back, with Last-Event-ID, when the database has
         finally:
             self._followers[caller.owner] -= 1
             if not self._followers[caller.owner]:

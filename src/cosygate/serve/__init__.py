@@ -178,6 +178,7 @@ class _Serve:
             argv=[*argv, "--parent-pid", str(os.getpid())],
             env=environment | {slots.SLOT: f"g{index}"},
             pass_fds=(sock.fileno(),),
+            ready_timeout_s=90.0 if self._settings.shared else 30.0,  # its services are elsewhere, and may be slow
             grace_s=self._settings.drain_s + 5,
             backoff=Backoff(longest_s=self._settings.restart_longest_s),
             before_start=lambda: remove_stale_socket(pulse),

@@ -25,6 +25,7 @@ from cosygate.settings import Settings
 
 _log = logs.logger()
 _GRACE_S = 10.0  # beyond drain_s: the last hand-backs, and Celery's own end
+_READY_S = 90.0  # every service it needs is somewhere else
 _RENEWED = 75  # celery_process.py, RENEWED
 
 
@@ -99,6 +100,7 @@ class _Workers:
             name=f"worker {index}",
             argv=argv,
             env=environment | {slots.SLOT: f"w{index}"},
+            ready_timeout_s=_READY_S,
             grace_s=settings.drain_s + _GRACE_S,
             renews=_RENEWED,
             backoff=Backoff(longest_s=settings.restart_longest_s),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -69,7 +70,8 @@ class Shop:
         """From any thread, a signal handler too: begins to end. Idempotent."""
         self.ending = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     def hinted(self, job_ids: list[str]) -> bool:
         """On a thread of Celery's: see Dispatcher.hinted. The ids say that there may be work; which of it is next is

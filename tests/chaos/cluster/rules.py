@@ -157,19 +157,22 @@ def check_events(story: Story, row: Mapping[str, Any], shown: Shown, tell: Tell)
     for kind, line in ends:
         if ENDS[kind] != row["state"]:
             tell("events_wrong", f"{kind} was told, and it is {row['state']}", line)
+    told = list(story.tasks().values())
     last = [(kind, data) for _, kind, data in shown.events]
     at = [number for number, (kind, _) in enumerate(last) if kind in ENDS]
     if at != [len(last) - 1] or not last:
-        tell("events_two_ends", f"in the end: {', '.join(kind for kind, _ in last)}", *(line for _, line in ends))
+        tell(
+            "events_two_ends", f"in the end: {', '.join(kind for kind, _ in last)}", *told, *(line for _, line in ends)
+        )
     elif ENDS[last[-1][0]] != row["state"]:
-        tell("events_wrong", f"the last one is {last[-1][0]}, and it is {row['state']}")
+        tell("events_wrong", f"the last one is {last[-1][0]}, and it is {row['state']}", *told)
     if row["state"] == "succeeded" and "texts" in story.asked.data:
         for segments, lines in (
             (_segments([(kind, data) for _, kind, data in shown.events]), ()),
             (_segments([(kind, data) for _, kind, data, _ in heard]) if ends else None, tuple(x for *_, x in heard)),
         ):
             if segments is not None and segments != story.asked.data["texts"]:
-                tell("events_wrong", f"segments: {_compared(segments, story.asked.data['texts'])}", *lines)
+                tell("events_wrong", f"segments: {_compared(segments, story.asked.data['texts'])}", *told, *lines)
 
 
 def _segments(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -112,7 +112,6 @@ class RedisWriter:
         if limit <= 0:
             return b""
         behind = start + min(limit, _READ_BYTES)
-        self._open = None  # what is appended from now on is not seen
         answer = await self._line.ask_script("read", self._keys, self.epoch, start, behind)
         if answer == EARLY:
             raise ValueError("audio that is not in the journal any more")
@@ -127,7 +126,7 @@ class RedisWriter:
             raise again(self._broken)
         payload = orjson.dumps(dict(snapshot))
         future: asyncio.Future[None] = self._line.loop.create_future()
-        self._open = None
+        self._open = None  # what is appended from now on is not covered by the snapshot
         self._write("compact", [future], ENTRY + len(payload), payload, max(0, keep_from))
         await future
 

@@ -70,9 +70,9 @@ class SqlRecords:
         """Opens `sqlite:///PATH` (the folder exists) and brings it to this code's schema, or opens
         `postgresql://user:password@host/name` and gives it its tables if it has none.
 
-        `durability`: what has been returned survives power loss (`disk`) or kill -9 (`process`); Postgres knows only the
-        first (its `synchronous_commit` stays as the server has it). `busy_s`: seconds that a call waits for a lock in
-        all. `pool`, `overflow`: connections to Postgres that are kept, and opened beyond those.
+        `durability`: what has been returned survives power loss (`disk`) or kill -9 (`process`); Postgres knows only
+        the first (its `synchronous_commit` stays as the server has it). `busy_s`: seconds that a call waits for a lock
+        in all. `pool`, `overflow`: connections to Postgres that are kept, and opened beyond those.
 
         Raises SchemaTooNew, SchemaTooOld (a Postgres that `cosygate migrate` is for), DatabaseBusy, StorageFull,
         ValueError for another url.

@@ -35,8 +35,8 @@ POSTGRES_FAULTS: dict[str, type[errors.Unavailable]] = {
     "57": errors.DatabaseBusy,  # shutting down, starting, statement took too long
     "58": errors.DatabaseBusy,  # its disk answers with errors
 }
-# Undone, and nothing of it has happened: may be run again at once. Also a key that another transaction brought meanwhile
-# (who runs again finds it), and a plan from before a migration.
+# Undone, and nothing of it has happened: may be run again at once. Also a key that another transaction brought
+# meanwhile (who runs again finds it), and a plan from before a migration.
 POSTGRES_AGAIN = frozenset({"40001", "40P01", "23505", "0A000"})
 
 

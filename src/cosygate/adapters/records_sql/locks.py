@@ -2,8 +2,8 @@
 
 SQLite has one writer, and nothing to lock. On Postgres (READ COMMITTED: each statement sees what is committed by then)
 most transactions need no lock either, because they say in their WHERE what they rely on. Those that count before they
-write, or choose among rows, take one of these: it is held until the transaction ends, and what is read after it includes
-what all its earlier holders have written.
+write, or choose among rows, take one of these: it is held until the transaction ends, and what is read after it
+includes what all its earlier holders have written.
 
 Whoever takes a lock has not written yet, or has written rows that no other holder of it waits for: so nobody waits for
 each other in a circle. (Should they, Postgres ends one, which is run again.)

@@ -5,8 +5,8 @@ process at a time: a lock file beside SQLite's database, an advisory lock in Pos
 
 Old and new code run side by side: the table `schema_compat` names the oldest revision whose code still works with the
 schema, and code of that revision or a later one accepts it. What is newer than that is refused, unchanged. SQLite's
-database is migrated by the server that starts on it. A Postgres that others may be using is not: `cosygate migrate` does
-it, so that the operator chooses when; only an empty one gets its tables from whoever comes first.
+database is migrated by the server that starts on it. A Postgres that others may be using is not: `cosygate migrate`
+does it, so that the operator chooses when; only an empty one gets its tables from whoever comes first.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ async def move(source: Path, url: str) -> dict[str, int]:
     Running claims and open live sessions go with it: a reaper and a keeper give them back, as after a crash. Raises
     CannotMove, DatabaseBusy, StorageFull.
     """
-    if not source.is_file():
+    if not await asyncio.to_thread(source.is_file):
         raise CannotMove(f"{source} is not there")
     with _alone_in(source.parent):
         engine = _sqlite(source)
