@@ -47,7 +47,7 @@ def main() -> int:
     runs = args.runs or (1 if args.quick else 5)
     command = f"python -m bench.cluster --runs {runs}"
     outcomes = []
-    with tempfile.TemporaryDirectory(prefix="cosygate-cluster-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="cosygate-bc-", ignore_cleanup_errors=True) as folder:
         config = Config(runs, args.quick, Path(folder), audio)
         for name, make in WORKS.items():
             if not args.only or name in args.only:

@@ -50,9 +50,11 @@ class LocalCluster:
         **settings: object,
     ) -> None:
         """`folder` holds all data and logs; the same one again continues where it was, but for the store, which keeps
-        objects in memory. Without workers, gateways run the jobs. `slots`, `live`: of each engine. `port`: of nginx, 0
-        takes a free one. `cut_off`: the store stands behind a proxy that can cut it off, and costs CPU. `settings`: of
-        every gateway and worker, by the names of docs/settings.md without COSYGATE_."""
+        objects in memory. (Where root starts it, PostgreSQL runs as nobody, who has to get there: not below pytest's
+        tmp_path, which every other pytest closes when it starts.) Without workers, gateways run the jobs. `slots`,
+        `live`: of each engine. `port`: of nginx, 0 takes a free one. `cut_off`: the store stands behind a proxy that
+        can cut it off, and costs CPU. `settings`: of every gateway and worker, by the names of docs/settings.md
+        without COSYGATE_."""
         folder = folder.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder

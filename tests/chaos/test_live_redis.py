@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -17,7 +18,7 @@ from tests.support.faults import Victim
 from tests.support.live import LiveCaller, Story, compare
 from tests.support.live_line import Line, call, call_until_answered, check_transcript
 from tests.support.live_recordings import LiveRecording, check_task, noise
-from tests.support.live_runs import SCRIPT, SETTINGS, Played, check_kept, recordings, rehearse
+from tests.support.live_runs import SCRIPT, SETTINGS, Played, check_kept, recordings, rehearse, wait_engines
 from tests.support.services import redis as started
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -103,11 +104,24 @@ async def stored(server: Victim, line: Line, kept: int, restart: int) -> None:
             await asyncio.sleep(0.05)
 
 
+def wake(server: Victim, engines: list[Any]) -> None:
+    for engine in engines:
+        if engine.is_running():  # else it was replaced
+            engine.resume()
+    wait_engines(server)
+
+
 async def lose_and_resume(
-    server: Victim, redis: Redis, line: Line, played: Played, sent: int, then: Callable[[], object] = lambda: None
+    server: Victim,
+    redis: Redis,
+    line: Line,
+    played: Played,
+    sent: int,
+    then: Callable[[], object] = lambda: None,
+    slow_s: float = 0.0,
 ) -> tuple[int, list[dict[str, object]]]:
-    """Redis is emptied, which the next frame meets; the session goes on from what is in parts, to its end. The offset,
-    and all finals."""
+    """Redis is emptied, which the next frame meets; the session goes on from what is in parts, to its end, with a
+    client that needs `slow_s` to speak. The offset, and all finals."""
     tell(redis, "FLUSHALL")
     await line.play(sent, sent + 1600)
     assert await line.closed() == 4503
@@ -115,6 +129,7 @@ async def lose_and_resume(
     last = len(line.finals) - 1
     async with call_until_answered(server, played.recording, line.resume(last)) as again:
         offset = int(again.ready["offset"])
+        await asyncio.sleep(slow_s)
         for at in played.recording.finalizes:  # as docs/live.md has it
             if at <= offset:
                 await again.say({"type": "finalize", "samples": at})
@@ -162,7 +177,7 @@ async def test_ends_of_utterances_that_were_lost_are_said_again_in_time(data_dir
             await stored(server, line, kept=2 * PART, restart=0)
             assert not line.finals
             offset, finals = await lose_and_resume(
-                server, redis, line, played, 18 * 16_000, lambda: [engine.resume() for engine in engines]
+                server, redis, line, played, 18 * 16_000, lambda: wake(server, engines), slow_s=2.0
             )
         assert offset == PART
         assert finals == played.finals

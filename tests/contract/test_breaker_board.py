@@ -197,7 +197,7 @@ async def test_engines_that_come_and_go_take_bounded_room(tmp_path: Path) -> Non
     assert board.look("10.0.0.0:1").streak == 1
     assert (memory.look("10.0.0.0:1"), memory.look("10.0.4.99:1").streak) == (Breaker(), 1)
     board.close()
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert len(os.listdir("/proc/self/fd")) <= open_before  # fewer, if what is not ours was collected meanwhile
 
 
 # --- what cannot be told at once (flows/breakers.py) ---

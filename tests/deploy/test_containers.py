@@ -206,7 +206,7 @@ def test_only_nginx_is_published() -> None:
     services = compose()["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert set(published) == {"nginx", "prometheus"}
-    assert all(str(ports[0]).startswith(("127.0.0.1", "${COSYGATE_PUBLISH:-127.0.0.1")) for ports in published.values())
+    assert all(str(ports[0]).startswith(("127.0.0.1", "${PUBLISH:-127.0.0.1")) for ports in published.values())
     assert services["prometheus"]["profiles"] == ["metrics"]
 
 

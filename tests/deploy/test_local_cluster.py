@@ -3,10 +3,13 @@ measurements drive; and that nothing of it stays behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +22,32 @@ from cosygate.client import Client
 from deploy.local_cluster.services import HOST, free_port
 from deploy.local_cluster.topology import LocalCluster
 from tests.api.conftest import wav
+from tests.docs.test_against_server import blocks
 from tests.support.engine_process import SAMPLES
 from tests.support.server import wait_task
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "local-cluster"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "local-cluster"
 pytestmark = [pytest.mark.needs("nginx", "postgres", "redis-server"), pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), workers=1, engines=1, slots=1) as running:
+def cluster() -> Iterator[LocalCluster]:
+    with place() as folder, LocalCluster(folder, workers=1, engines=1, slots=1) as running:
         yield running
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with place() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Path]:
+    """Not pytest's own: PostgreSQL, as nobody, has to get to it, and each pytest that starts closes what is above."""
+    with tempfile.TemporaryDirectory(prefix="cosygate-cluster-", ignore_cleanup_errors=True) as made:
+        yield Path(made) / "data"
 
 
 @pytest.fixture
@@ -77,8 +95,8 @@ def started(folder: Path, *options: str) -> tuple[subprocess.Popen[str], str, st
     return process, words[0][1], words[1][1]
 
 
-def test_the_script_starts_all_of_it_and_ends_all_of_it(tmp_path: Path) -> None:
-    folder, port = tmp_path / "data", free_port()
+def test_the_script_starts_all_of_it_and_ends_all_of_it(folder: Path) -> None:
+    port = free_port()
     process, url, token = started(folder, "--gateways", "1", "--workers", "1", "--engines", "1", "--port", str(port))
     try:
         assert url == f"http://127.0.0.1:{port}"
@@ -103,9 +121,21 @@ def test_the_script_starts_all_of_it_and_ends_all_of_it(tmp_path: Path) -> None:
     assert (folder / "postgres" / "data" / "PG_VERSION").exists()
 
 
-def test_all_of_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
+def test_the_readme_does_as_it_says(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## Several machines")[1].split("\n## ")[0]
+    (script,) = blocks("sh", section)
+    for there, here in (("8080", str(free_port())), ("cluster.txt", str(tmp_path / "cluster.txt"))):
+        assert there in script
+        script = script.replace(there, here)
+    script = script.replace(".venv/bin/cosygate", f"{sys.executable} -m cosygate")
+    argv = ["bash", "-c", f"set -eu -o pipefail\n{script}"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=390)
+    assert done.returncode == 0, done.stderr
+    assert "short note about the meeting on Friday" in done.stdout
+
+
+def test_all_of_it_ends_with_whoever_started_it(folder: Path) -> None:
     """kill -9 of the script alone: nginx' workers, Celery's processes and the decoder's server go, too."""
-    folder = tmp_path / "data"
     process, _, _ = started(folder, "--gateways", "1", "--workers", "1", "--engines", "1")
     process.kill()
     process.communicate()
@@ -188,19 +218,15 @@ def test_ports_are_given_once_and_not_from_those_of_outgoing_connections() -> No
         pass
 
 
-def test_what_it_cannot_start_it_says_and_leaves_nothing(tmp_path: Path) -> None:
-    """Its port is taken."""
-    with socket.create_server((HOST, 0)) as taken:
-        argv = [str(SCRIPT), "--recogniser", "scripted", "--data", str(tmp_path / "data"), "--gateways", "1"]
-        argv += ["--workers", "1", "--engines", "1", "--script", str(tmp_path / "nothing"), "--port"]
-        done = subprocess.run([*argv, str(taken.getsockname()[1])], capture_output=True, text=True, timeout=300)
+def test_what_it_cannot_start_it_says_and_leaves_nothing(folder: Path) -> None:
+    argv = [str(SCRIPT), "--recogniser", "scripted", "--data", str(folder), "--script", str(folder / "nothing")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "engine does not start" in done.stderr
-    wait_gone(tmp_path / "data")
+    wait_gone(folder)
 
 
-def test_interrupted_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+def test_interrupted_while_it_starts_it_leaves_nothing(folder: Path) -> None:
     process = subprocess.Popen([str(SCRIPT), "--recogniser", "scripted", "--data", str(folder)], stdout=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (folder / "redis" / "redis.log").exists():

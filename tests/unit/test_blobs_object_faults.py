@@ -105,7 +105,7 @@ async def test_a_put_whose_answer_is_lost_is_our_own_when_it_is_tried_again(
     await put(store, "u1", 0, b"a")
     for seq in range(1, 5):
         proxy.cut()  # kept connections: the next request makes a new one
-        proxy.arm(Fault(Kind.CUT, Way.DOWN, at=0))
+        proxy.arm(Fault(Kind.CUT, Way.DOWN, at=1))
         assert seq in (await put(store, "u1", seq, b"b" * seq)).parts
     assert any(link.struck for link in proxy.links())
 
@@ -115,7 +115,7 @@ async def test_a_first_part_with_its_mark_survives_lost_answers(
 ) -> None:
     for n in range(4):
         proxy.cut()
-        proxy.arm(Fault(Kind.CUT, Way.DOWN, at=0))
+        proxy.arm(Fault(Kind.CUT, Way.DOWN, at=1))
         listing = await put(store, f"u{n}", 0, b"all", LastMark(0, "{}"))
         assert listing.complete
         assert await witness.parts.list(f"u{n}") == listing

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
@@ -41,6 +42,13 @@ async def database(place: Place) -> AsyncIterator[PostgresDatabase]:
     opened = PostgresDatabase(place.url, busy_s=1.0, pool=2, overflow=2)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's, which another run of it closes to the user that the server runs as."""
+    with TemporaryDirectory(prefix="cosygate-postgres-", ignore_cleanup_errors=True) as found:
+        yield Path(found)
 
 
 def insert(value: str, then: Exception | None = None) -> Transaction[str]:
@@ -345,8 +353,8 @@ async def test_close_finishes_what_runs_and_refuses_what_comes(database: Postgre
         await database.read(lambda connection: None)
 
 
-async def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None:
-    with Postgres(tmp_path) as server:
+async def test_a_server_that_is_killed_and_started_again(folder: Path) -> None:
+    with Postgres(folder) as server:
         records = await SqlRecords.open(server.url, durability="disk", busy_s=2.0, pool=4, overflow=4)
         kept: list[str] = []
         stop, longest = asyncio.Event(), 0.0
@@ -392,8 +400,8 @@ async def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None
         await records.close()
 
 
-async def test_a_server_that_hangs_is_not_waited_for_longer_than_that(tmp_path: Path) -> None:
-    with Postgres(tmp_path, durable=False) as server:
+async def test_a_server_that_hangs_is_not_waited_for_longer_than_that(folder: Path) -> None:
+    with Postgres(folder, durable=False) as server:
         records = await SqlRecords.open(server.url, durability="disk", busy_s=0.5, pool=2, overflow=2)
         running = await submit(records, 1)
         await asyncio.gather(*(records.jobs.get(None, "x") for _ in range(4)))
@@ -417,8 +425,8 @@ async def test_a_server_that_hangs_is_not_waited_for_longer_than_that(tmp_path: 
         await records.close()
 
 
-async def test_a_server_that_is_away_at_the_start(tmp_path: Path) -> None:
-    server = Postgres(tmp_path)
+async def test_a_server_that_is_away_at_the_start(folder: Path) -> None:
+    server = Postgres(folder)
     with pytest.raises(errors.DatabaseBusy):
         await SqlRecords.open(server.url, durability="disk", busy_s=1.0)
     shared = shared_postgres().url.rpartition("/")[0]

@@ -142,8 +142,6 @@ class _Desk:
                 if quiet >= _KEEPALIVE_LOOKS:
                     quiet = 0
                     yield b": \n\n"
-        except errors.Unavailable:
-            return  # the watcher comes back, with Last-Event-ID, when the journal and the database have
         finally:
             self._watchers[session] -= 1
             if not self._watchers[session]:
