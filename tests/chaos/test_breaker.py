@@ -105,7 +105,7 @@ async def test_a_failing_engine_is_left_alone_until_a_probe_finds_it_well(data_d
         [probing, closed] = _lines(victim, "breaker.probing", "breaker.closed")
         assert _at(probing) - _at(opened[0]) >= 0.9 * OPEN_S - 0.05
         assert len(_lines(victim, "breaker.opened")) == 1
-        assert closed["engine"] == 0
+        assert closed["engine"] == "0"
         assert at_each(victim, state) == [("closed", "closed", "0.0")] * 2
         assert all(victim.job(task_id)["attempt"] < 3 for task_id in jobs)
 

@@ -163,7 +163,10 @@ async def test_a_cancelled_put_does_not_hold_its_place(proxy: FaultProxy, store:
     server.pause()
     try:
         puts = [asyncio.create_task(put(store, "u1", n, bytes(MIB))) for n in range(1, 100)]
-        await asyncio.sleep(0.2)
+        for _ in range(500):
+            if store._tally._coming > 50 * MIB:
+                break
+            await asyncio.sleep(0.01)
         for one in puts:
             one.cancel()
         await asyncio.gather(*puts, return_exceptions=True)

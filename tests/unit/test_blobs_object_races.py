@@ -242,6 +242,22 @@ async def test_a_mark_whose_part_holds_other_bytes_already_leaves_no_mark(scratc
     assert (await desk.sides[2].list("u")) == Listing({0: 1, 1: 5})
 
 
+async def test_a_proposal_whose_answer_was_lost_is_still_our_own(scratch: Scratch) -> None:
+    """It is told as there already; taken for somebody else's it would be left to stand."""
+    desk = Desk(0, scratch)
+    await desk.put(0, 0, b"a")
+    await desk.put(1, 1, b"yours")
+    create = desk.bucket.create
+
+    async def lost(key: str, data: Any, *, digest: str | None = None) -> bool:
+        return await create(key, data, digest=digest) and not key.endswith("x0001")
+
+    desk.bucket.create = lost  # type: ignore[method-assign]
+    with pytest.raises(errors.PartConflict):
+        await desk.put(0, 1, b"mine", 1)
+    assert (await desk.sides[2].list("u")) == Listing({0: 1, 1: 5})
+
+
 async def test_a_torn_listing_is_made_again(scratch: Scratch) -> None:
     """It has passed the key of an entry before that was written, and found the next."""
     desk = Desk(0, scratch)

@@ -493,6 +493,18 @@ async def test_closing_refuses_those_who_wait(opening: Opening) -> None:
     assert board.look(ENGINE) == known
 
 
+async def test_closing_ends_it_whatever_it_is_doing(client: Client) -> None:
+    """Before Python 3.12 a cancellation gets lost when it comes just as redis-py has sent something."""
+    await client.ping()
+    for turns in range(60):
+        board = RedisBreakers(client, SystemClock(), SystemRandomness())
+        board.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await board.close()
+
+
 # --- what lies in Redis ---
 
 

@@ -181,7 +181,7 @@ class RedisCounters:
         """Until nobody waits any more, or Redis does not answer."""
         calls: list[_Call] = []
         try:
-            while self._waiting:
+            while self._waiting and not self._closed:  # a cancellation may get lost in asyncio.wait_for before 3.12
                 calls, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
                 calls = [call for call in calls if not call.answer.done()]  # cancelled while it waited
                 async with asyncio.timeout(_WAIT_S):

@@ -64,7 +64,14 @@ async def open_core(
     records = await stores.records(settings)
     stack.push_async_callback(records.close)
     sandbox = await stack.enter_async_context(stores.sandbox(settings, clock, randomness, jobs=jobs))
-    engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack, index=index)
+    board = None
+    if redis is not None and not engine_addresses:  # engines that `serve` starts are this host's, and have its names
+        from cosygate.adapters.breaker_redis import RedisBreakers
+
+        board = RedisBreakers(redis, clock, randomness)
+        board.start()
+        stack.push_async_callback(board.close)
+    engines = engine_room(settings, engine_addresses, breakers, clock, randomness, stack, index=index, board=board)
     transcribe = Transcribe(
         leases=records.leases,
         events=records.events,

@@ -103,11 +103,13 @@ class Put:
     async def _append(self, number: int, entry: Entry) -> bool:
         """Whether this entry is the one under that number."""
         key, data = entry_key(self._upload, number), entry.to_bytes()
+        written = await self._bucket.create(key, data)
+        if number == PLACE:  # shared with whoever finds it: not ours to delete, and no matter whose it is
+            return written
         # When it is there it may be ours all the same: an attempt that was cut off had arrived, and was made again.
-        if not await self._bucket.create(key, data) and await self._bucket.get(key) != data:
+        if not written and await self._bucket.get(key) != data:
             return False
-        if number != PLACE:  # when that is gone, what is there now is somebody else's
-            self._made.append(key)
+        self._made.append(key)
         return True
 
     # --- a mark ----------------------------------------------------------------------------------------------------

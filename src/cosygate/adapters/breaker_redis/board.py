@@ -121,7 +121,7 @@ class RedisBreakers:
     # --- looking ---
 
     async def _keep(self) -> None:
-        while True:
+        while not self._closed:  # a cancellation may get lost in redis-py (asyncio.wait_for does that before 3.12)
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await self._look()
