@@ -7,18 +7,27 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from deploy.local_cluster.services import free_port
 from tests.support.server import Server
+from tests.support.services import fresh_database, object_store, redis
 
 
-def doctor(data_dir: Path, **settings: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def doctor(
+    data_dir: Path, environment: Mapping[str, str] | None = None, **settings: str
+) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit status, and the findings by name."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("COSYGATE_")}
     given = {f"COSYGATE_{k.upper()}": v for k, v in {"recogniser": "scripted", **settings}.items()}
     command = [sys.executable, "-m", "cosygate", "doctor", "--json", "--data-dir", str(data_dir)]
-    answer = subprocess.run(command, env=clean | given, capture_output=True, text=True, timeout=100)
+    answer = subprocess.run(
+        command, env=clean | given | dict(environment or {}), capture_output=True, text=True, timeout=100
+    )
     assert "Traceback" not in answer.stderr, answer.stderr
     report = json.loads(answer.stdout)
     assert report["ok"] == (answer.returncode == 0)
@@ -37,7 +46,7 @@ def test_a_folder_in_use_is_well_and_left_as_it_was(data_dir: Path) -> None:
     with Server(data_dir, recogniser="scripted") as running:
         status, found = doctor(data_dir)
         assert status == 0, found
-        assert "schema 0003" in found["database"]["detail"]
+        assert "schema 0004" in found["database"]["detail"]
         with running.http() as http:
             assert http.get("/readyz").status_code == 200
     assert not list(data_dir.glob(".doctor*"))
@@ -83,3 +92,32 @@ def test_lines_for_people(tmp_path: Path) -> None:
     assert [line[0] for line in lines if line[0] in "✓✗"] == ["✓", "✓", "✓", "✓", "✗"]
     assert "→" in lines[-2]
     assert "secret" in lines[-3]
+
+
+@pytest.mark.needs("postgres", "redis-server")
+def test_what_hosts_share_is_asked_and_told_without_passwords(tmp_path: Path) -> None:
+    """Those that are configured alone; each that is away is told, with what to do."""
+    with fresh_database() as database, redis() as running, object_store() as store:
+        shared = {
+            "database_url": database.replace("cosygate@", "cosygate:pass-w0rd@"),
+            "redis_url": running.url.replace("redis://", "redis://:@"),
+            "broker_url": running.url,
+            "store_url": "s3://cosygate/doctor",
+            "store_endpoint": store.endpoint,
+            "engine_addresses": f"127.0.0.1:{free_port()}",
+            "jwt_secret": "9f2c1b7e5d8a4c60b3e1f7d2a9c4e6b8",
+        }
+        environment = dict(store.credentials)
+        status, found = doctor(tmp_path, environment, **shared)
+        assert status == 1
+        wrong = {name for name, check in found.items() if not check["ok"]}
+        assert wrong == {"engines"}, found
+        assert "0 of 1" in found["engines"]["detail"]
+        assert "pass-w0rd" not in str(found)
+        running.kill()
+        store.kill()
+        _, found = doctor(tmp_path, environment, **shared | {"database_url": "postgresql://a:pass-w0rd@127.0.0.1:1/b"})
+    wrong = {name: check for name, check in found.items() if not check["ok"]}
+    assert set(wrong) == {"database", "redis", "broker", "store", "engines"}
+    assert all(check["advice"] for check in wrong.values())
+    assert "pass-w0rd" not in str(found)

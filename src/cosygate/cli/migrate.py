@@ -24,6 +24,14 @@ def migrate(
             help="Move this embedded installation's rows into COSYGATE_DATABASE_URL, which must be empty.",
         ),
     ] = None,
+    blobs: Annotated[
+        bool,
+        typer.Option(
+            "--blobs",
+            envvar="COSYGATE_MIGRATE_BLOBS",
+            help="With --from: copy recordings and results beside it into COSYGATE_STORE_URL, too.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Bring the database to this version's schema: COSYGATE_DATABASE_URL, or the one in the data folder."""
@@ -36,13 +44,17 @@ def migrate(
     path = _path(source) if source else None
     if path is not None and not settings.database_url:
         fail("--from takes COSYGATE_DATABASE_URL: where to move", 2)
+    if blobs and (path is None or not settings.store_url):
+        fail("--blobs takes --from, and COSYGATE_STORE_URL: where to copy to", 2)
     try:
-        asyncio.run(_move(path, settings) if path is not None else _bring_up(settings))
+        asyncio.run(_move(path, settings, blobs=blobs) if path is not None else _bring_up(settings))
     except CannotMove as error:
         fail(str(error), 1)
     except errors.CosyGateError as error:
         why = str(error.__cause__ or "").partition("\n")[0]
         fail(f"{error.detail}: {why}" if why else error.detail, 1)
+    except ValueError as error:  # the store cannot be used as it is set
+        fail(str(error), 1)
     except ImportError:
         fail("install the packages that several machines take: pip install 'cosygate[cluster]'", 1)
     except OSError as error:
@@ -61,9 +73,12 @@ async def _bring_up(settings: Settings) -> None:
         typer.echo(f"the database had schema {before}: it has {after} now")
 
 
-async def _move(source: Path, settings: Settings) -> None:
-    from cosygate.wiring.databases import move_database
+async def _move(source: Path, settings: Settings, *, blobs: bool) -> None:
+    from cosygate.wiring.databases import copy_blobs_of, move_database
 
+    if blobs:  # before the rows: whoever finds a row finds its recording. Run again, it goes on.
+        moved = await copy_blobs_of(source, settings)
+        typer.echo(f"copied {moved.parts} parts of {moved.uploads} recordings and {moved.results} results")
     copied = await move_database(source, settings)
     for table, rows in copied.items():
         typer.echo(f"{table:<16} {rows:>10}")

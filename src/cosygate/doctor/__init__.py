@@ -155,18 +155,30 @@ async def _database(settings: Settings) -> Finding:
 
 def _existing_database(name: str, path: Path) -> Finding:
     """Looks without changing anything: the server migrates, not we."""
-    from cosygate.adapters.records_sql.migrate import REVISIONS
+    import sqlalchemy as sa
 
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+    from cosygate.adapters.records_sql import SchemaTooNew
+    from cosygate.adapters.records_sql.migrate import REVISIONS, revision_of
+
+    with closing(sqlite3.connect(_read_only(path), uri=True, timeout=5)) as connection:
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
         tasks = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
     if damage != "ok":
         return Finding(name, False, f"{path} is damaged: {damage}", "stop the server and restore a backup")
-    if revision not in REVISIONS:
-        return Finding(name, False, f"schema {revision} is newer than this CosyGate", "run the newer CosyGate")
-    waiting = "" if revision == REVISIONS[-1] else f", migrated to {REVISIONS[-1]} at the next start"
+    engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(_read_only(path), uri=True, timeout=5))
+    try:
+        with engine.connect() as asked:
+            revision = revision_of(asked)
+    except SchemaTooNew as error:
+        return Finding(name, False, str(error), "run the newer CosyGate")
+    finally:
+        engine.dispose()
+    waiting = "" if revision not in REVISIONS[:-1] else f", migrated to {REVISIONS[-1]} at the next start"
     return Finding(name, True, f"{path} (schema {revision}{waiting}, {tasks} tasks)")
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 async def _sandbox(settings: Settings) -> Finding:

@@ -264,7 +264,7 @@ class Settings(ClusterSettings):
 _OF_COMMANDS = frozenset(
     {"SERVER", "TOKEN", "FORMAT", "OUT", "LANGUAGE", "MODEL", "CHANNELS", "SUB", "SCOPE", "TENANT", "TTL"}
     | {"MIC", "SPEED", "RATE", "AUDIO_FORMAT", "PARTIALS", "OUT_FILE", "OUTPUT_FORMAT", "NAME", "JTI"}
-    | {"DAY_S", "MONTH_S", "LIVE", "MIGRATE_FROM"}
+    | {"DAY_S", "MONTH_S", "LIVE", "MIGRATE_FROM", "MIGRATE_BLOBS"}
 )
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosygate.adapters.records_sql import SchemaTooNew
 from cosygate.adapters.records_sql.move import CannotMove, bring_up, move
+from cosygate.kit.clock import SystemClock
 from cosygate.settings import Settings
-from cosygate.wiring.stores import database_url
+from cosygate.wiring.stores import database_url, store
 
-__all__ = ["CannotMove", "bring_database_up", "move_database"]
+if TYPE_CHECKING:
+    from cosygate.adapters.blobs_object import Copied
+
+__all__ = ["CannotMove", "bring_database_up", "copy_blobs_of", "move_database"]
 
 
 async def bring_database_up(settings: Settings) -> tuple[str | None, str]:
@@ -29,3 +34,14 @@ async def move_database(source: Path, settings: Settings) -> dict[str, int]:
         return await move(source, settings.database_url)
     except SchemaTooNew as error:
         raise CannotMove(str(error)) from None
+
+
+async def copy_blobs_of(source: Path, settings: Settings) -> Copied:
+    """Copies the recordings and results that lie beside the database `source` into the settings' store; what is there
+    already is compared. Raises Conflict, StorageFull, StorageUnavailable, OSError, ValueError."""
+    from cosygate.adapters.blobs_object import ObjectStore, copy_blobs
+
+    async with store(settings, SystemClock()) as opened:
+        if not isinstance(opened, ObjectStore):
+            raise ValueError("COSYGATE_STORE_URL has to say where to copy to")
+        return await copy_blobs(source.parent / "blobs", opened)
