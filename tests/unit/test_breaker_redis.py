@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis as Client
 
 from cosygate.adapters.breaker_redis import RedisBreakers
-from cosygate.adapters.breaker_redis.place import Outcome
+from cosygate.adapters.breaker_redis.place import Outcome, Value
 from cosygate.adapters.breaker_redis.times import Offset, packed, unpacked
 from cosygate.flows.breakers import Breakers
 from cosygate.kit.breaker import Breaker, Phase
@@ -503,6 +503,21 @@ async def test_closing_ends_it_whatever_it_is_doing(client: Client) -> None:
             await asyncio.sleep(0)
         async with asyncio.timeout(5):
             await board.close()
+
+
+async def test_a_look_that_was_overtaken_by_a_change_does_not_undo_it(opening: Opening) -> None:
+    board = opening()
+    await ready(board)
+    look = board._place.look
+
+    async def slow(**writing: bool) -> dict[str, Value]:
+        found = await look(**writing)
+        await board.change(ENGINE, failing(SystemClock(), 1))
+        return found
+
+    board._place.look = slow  # type: ignore[method-assign]
+    await board._look()
+    assert board.look(ENGINE).streak == 1
 
 
 # --- what lies in Redis ---

@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 from cosygate import errors
 from cosygate.adapters.blobs_disk import DiskStore
 from cosygate.adapters.records_sql import SqlRecords
-from cosygate.api.system import MetricsDoor
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Digests, Stored
@@ -24,6 +23,7 @@ from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
 from cosygate.kit.clock import SystemClock, SystemRandomness
+from cosygate.kit.networks import MetricsDoor
 from cosygate.model.job import MAX_LOST, JobState
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.upload import UploadState

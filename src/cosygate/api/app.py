@@ -34,6 +34,7 @@ from cosygate.flows.usage import UsageDesk
 from cosygate.flows.webhooks import Webhooks
 from cosygate.kit import metrics
 from cosygate.kit.clock import Randomness
+from cosygate.kit.networks import MetricsDoor
 from cosygate.ports.tickets import Tickets
 
 _ABOUT = """Recordings in, transcripts out. Send chunks in any order and in parallel; what was acknowledged is durable.
@@ -63,7 +64,7 @@ class Doors:
     overview: Overview
     randomness: Randomness
     pace: BodyPace
-    metrics_door: system.MetricsDoor
+    metrics_door: MetricsDoor
     slow_request_s: float
     version: str
     media: str = ""  # where recordings are fetched from, if not here

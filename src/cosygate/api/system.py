@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -16,11 +14,9 @@ from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.readiness import Readiness
 from cosygate.kit import metrics
 from cosygate.kit.breaker import Phase
-from cosygate.kit.networks import Network, parse_networks
+from cosygate.kit.networks import MetricsDoor
 from cosygate.model.principal import Scope
 from cosygate.ports.callers import Callers
-
-_LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 class BreakerView(BaseModel):
@@ -59,27 +55,6 @@ class EngineView(BaseModel):
 
 class Models(BaseModel):
     engines: list[EngineView]
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsDoor:
-    """Who may read /metrics without a token: loopback always, and these networks."""
-
-    allow: tuple[Network, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> MetricsDoor:
-        """Addresses and networks separated by commas or spaces. Raises ValueError."""
-        return cls(parse_networks(text))
-
-    def open_to(self, host: str | None) -> bool:
-        try:
-            address = ipaddress.ip_address(host or "")
-        except ValueError:
-            return False
-        # On a socket for both families, callers by IPv4 show up as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2).
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in (*_LOOPBACK, *self.allow))
 
 
 class _Scrapes:

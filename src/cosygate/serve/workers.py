@@ -10,9 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cosygate import settings as settings_module
@@ -20,7 +17,9 @@ from cosygate.kit import logs, slots
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.children import Child, ChildFailed, ChildSpec, ChildState, remove_stale_socket
 from cosygate.kit.clock import SystemClock, SystemRandomness
+from cosygate.kit.networks import MetricsDoor
 from cosygate.serve import CANNOT_START, CannotStart, has_pulse, make_metrics_dir
+from cosygate.serve.telling import telling
 from cosygate.settings import Settings
 
 _log = logs.logger()
@@ -62,7 +61,9 @@ class _Workers:
             environment = settings_module.to_environment(settings) | {slots.FOLDER: str(metrics_dir)}
             children = [self._child(i, run_dir, environment) for i in range(settings.worker_processes)]
             if settings.worker_metrics_port:
-                stack.enter_context(_telling(settings.host, settings.worker_metrics_port, metrics_dir, children))
+                door = MetricsDoor.parse(settings.metrics_allow)
+                where = (settings.host, settings.worker_metrics_port)
+                stack.enter_context(telling(where, door, metrics_dir, lambda: _health(children)))
             return await self._supervise(children)
 
     async def _supervise(self, children: list[Child]) -> int:
@@ -112,44 +113,5 @@ class _Workers:
         return Child(spec, self._clock, self._randomness)
 
 
-@contextlib.contextmanager
-def _telling(host: str, port: int, metrics_dir: Path, children: list[Child]) -> Iterator[None]:
-    """/health and /metrics, from a thread of this process. Raises CannotStart."""
-    from cosygate.kit.metrics import exposition  # imported here: it loads what this process otherwise does without
-
-    class Door(BaseHTTPRequestHandler):
-        timeout = 10.0
-        protocol_version = "HTTP/1.0"
-
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(200, exposition(str(metrics_dir)), "text/plain; version=0.0.4; charset=utf-8")
-            elif self.path == "/health":
-                running = sum(child.state is ChildState.RUNNING for child in children)
-                status = 200 if running == len(children) else 503
-                self._answer(status, b'{"processes":%d,"running":%d}' % (len(children), running), "application/json")
-            else:
-                self._answer(404, b"", "text/plain")
-
-        def _answer(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    try:
-        server = ThreadingHTTPServer((host, port), Door)
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="telling", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
+def _health(children: list[Child]) -> dict[str, int]:
+    return {"processes": len(children), "running": sum(child.state is ChildState.RUNNING for child in children)}

@@ -16,7 +16,6 @@ from cosygate.adapters.queue_local import LocalQueue
 from cosygate.adapters.tickets_hmac import HmacTickets
 from cosygate.api.app import Doors
 from cosygate.api.bodies import BodyPace
-from cosygate.api.system import MetricsDoor
 from cosygate.flows.admission import Admission
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.housekeeping import Housekeeping, Reaper
@@ -29,6 +28,7 @@ from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
 from cosygate.flows.webhooks import Sender
 from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.networks import MetricsDoor
 from cosygate.ports.queue import Broker, Queue
 from cosygate.ports.records import Leases, Outbox
 from cosygate.settings import Settings
