@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local_cluster.services import free_port
 from tests.support.server import Server
-from tests.support.services import fresh_database, object_store, redis
+from tests.support.services import fresh_database, object_store, redis, shared_postgres
 
 
 def doctor(
@@ -113,6 +113,9 @@ def test_what_hosts_share_is_asked_and_told_without_passwords(tmp_path: Path) ->
         wrong = {name for name, check in found.items() if not check["ok"]}
         assert wrong == {"engines"}, found
         assert "0 of 1" in found["engines"]["detail"]
+        assert "(empty)" in found["database"]["detail"]
+        name = database.rpartition("/")[2]
+        assert shared_postgres().sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", name).strip() == "0"
         assert "pass-w0rd" not in str(found)
         running.kill()
         store.kill()

@@ -23,10 +23,10 @@ class House:
         room = SimpleNamespace(slots=lambda: slots, pause_s=lambda: 0.0, refresh=self._nothing)
         self.queue = LocalQueue()
         self.left = 10**9  # jobs that wait to be claimed
-        self._parts = (SimpleNamespace(claim=self._claim, run=self._run), room, self.queue, Nobody(), self.clock)
+        self.parts = (SimpleNamespace(claim=self._claim, run=self._run), room, self.queue, Nobody(), self.clock)
 
     def dispatcher(self, jobs: int, runners: int = 1) -> Dispatcher:
-        return Dispatcher(*cast("Any", self._parts), SystemRandomness(), claimant="c", jobs=jobs, runners=runners)
+        return Dispatcher(*cast("Any", self.parts), SystemRandomness(), claimant="c", jobs=jobs, runners=runners)
 
     async def _nothing(self) -> None:
         pass
@@ -101,6 +101,8 @@ async def test_hints_wait_while_there_is_no_room() -> None:
     house = House(2)
     dispatcher = house.dispatcher(2)
     dispatch = asyncio.create_task(dispatcher.run())
+    while dispatcher.busy() < 2:
+        await asyncio.sleep(0.01)
     hints = [asyncio.create_task(dispatcher.hinted()) for _ in range(4)]
     await asyncio.sleep(0.05)
     assert (dispatcher.busy(), sum(hint.done() for hint in hints)) == (2, 0)
@@ -109,3 +111,36 @@ async def test_hints_wait_while_there_is_no_room() -> None:
     await dispatcher.stop(0.0)
     assert await asyncio.gather(*hints) == [False] * 4  # nobody waits for ever: others have them
     assert dispatcher.busy() == 0
+
+
+async def test_a_claim_that_is_under_way_at_the_end_is_given_back() -> None:
+    house = House(2)
+    given_back: list[Any] = []
+    claiming, may = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: Any) -> Any:
+        claiming.set()
+        await may.wait()
+        return "a claim"
+
+    async def hand_back(claim: Any) -> None:
+        given_back.append(claim)
+
+    house.parts[0].claim, house.parts[0].hand_back = slowly, hand_back
+    dispatcher = house.dispatcher(2)
+    dispatch = asyncio.create_task(dispatcher.run())
+    await claiming.wait()
+    dispatch.cancel()
+    await asyncio.sleep(0.02)
+    may.set()
+    await asyncio.gather(dispatch, return_exceptions=True)
+    assert (given_back, dispatcher.busy()) == (["a claim"], 0)
+
+
+async def test_nothing_is_claimed_while_no_engine_is_up() -> None:
+    house = House(0)
+    dispatch = asyncio.create_task(house.dispatcher(2).run())
+    await asyncio.sleep(0.05)
+    assert house.left == 10**9
+    dispatch.cancel()
+    await asyncio.gather(dispatch, return_exceptions=True)

@@ -46,6 +46,7 @@ def make_app(broker_url: str) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
         broker_pool_limit=2,
         broker_transport_options=redis if broker_url.startswith("redis") else {},
         worker_prefetch_multiplier=1,  # what waits should wait where others can have it

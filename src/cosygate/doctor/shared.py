@@ -34,27 +34,42 @@ def place(url: str) -> str:
 
 
 def _missing(name: str, error: ImportError) -> Finding:
-    return Finding(name, False, f"the package {error.name} is not installed", "pip install 'cosygate[cluster]'")
+    return Finding(
+        name,
+        False,
+        f"the package {error.name} is not installed",
+        "install the packages of the extra `cluster` (docs/deploy.md)",
+    )
 
 
 async def database(settings: Settings) -> Finding:
-    """Opens it as a gateway does, and writes."""
-    from cosygate.wiring.stores import records
-
+    """Looks at its schema, and whether it can be written to; it is left as it was."""
     name, where = "database", place(settings.database_url)
     try:
-        opened = await records(settings)
-        try:
-            await opened.health.check()
-        finally:
-            await opened.close()
+        from cosygate.adapters.records_sql.locks import writable
+        from cosygate.adapters.records_sql.migrate import REVISIONS, SchemaTooNew, revision_of
+        from cosygate.adapters.records_sql.postgres import PostgresDatabase
+
+        opened = PostgresDatabase(settings.database_url, busy_s=_ASK_S, pool=1, overflow=0)
     except ImportError as error:
         return _missing(name, error)
-    except ValueError as error:
-        return Finding(name, False, f"{where}: {error}", "bring it to this version: cosygate migrate")
+    try:
+        revision = await opened.read(revision_of)
+        await opened.write(writable)
+    except SchemaTooNew as error:
+        return Finding(name, False, f"{where}: {error}", "run the newer CosyGate")
     except errors.CosyGateError as error:
         return Finding(name, False, f"{where}: {error}", "see that it runs, and that this user may create tables in it")
-    return Finding(name, True, where)
+    finally:
+        await opened.close()
+    if revision is None:
+        return Finding(
+            name, True, f"{where} (empty)", "cosygate migrate makes its tables, and so does the first gateway"
+        )
+    if revision in REVISIONS[:-1]:
+        told = f"{where} has schema {revision}, this CosyGate needs {REVISIONS[-1]}"
+        return Finding(name, False, told, "bring it to this version: cosygate migrate")
+    return Finding(name, True, f"{where} (schema {revision})")
 
 
 async def redis(settings: Settings) -> Finding:

@@ -73,6 +73,11 @@ class Transcribe:
             return await self._leases.claim(claimant, self._clock.now())
         return await self._leases.claim(claimant, self._clock.now(), priorities=priorities)
 
+    async def hand_back(self, claim: Claim) -> None:
+        """One that is not to be run here after all; somebody else may, at once."""
+        with bound(task_id=claim.job_id, fence=claim.fence):
+            await self._give_back(claim, Requeue.HAND_BACK, 0.0, errors.Draining())
+
     async def run(self, claim: Claim) -> None:
         """Sees a claimed job through: whatever happens it ends up finished, queued again, or in somebody else's hands.
         Cancelling it hands the job back."""

@@ -33,6 +33,7 @@ _SOCKET_PATH_MAX = 100  # bytes; sun_path holds 108 (unix(7))
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder is made exclusively, for its owner alone
 _LINK_TTL_S = 12 * 3600.0  # how long the terminal's sign-in link is good
 CANNOT_START = 1
+_SECRET = ("COSYGATE_", "AWS_", "AZURE_", "GOOGLE_", "PG")  # variables with passwords and keys begin so
 
 
 class CannotStart(Exception):
@@ -153,11 +154,12 @@ class _Serve:
             argv += ["--script", str(settings.script)]
         # Its own grace ends before the supervisor's patience: calls then end as "try elsewhere", not as a crash.
         argv += ["--grace", "3"]
-        # The engine never sees a token, so it gets no secret either.
+        # It is told all it needs by its arguments. It never sees a token, and so gets no secret either: nor does the
+        # program that it may start.
         spec = ChildSpec(
             name=f"engine {index}",
             argv=[*argv, "--parent-pid", str(os.getpid())],
-            env={k: v for k, v in environment.items() if k != "COSYGATE_JWT_SECRET"} | {slots.SLOT: f"e{index}"},
+            env={k: v for k, v in environment.items() if not k.startswith(_SECRET)} | {slots.SLOT: f"e{index}"},
             before_start=lambda: remove_stale_socket(Path(address.removeprefix("unix:"))),
             grace_s=6.0,  # a call's last moments, and a receiver of spans that hangs
             backoff=Backoff(longest_s=settings.restart_longest_s),

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import Future
@@ -36,7 +37,7 @@ CANNOT_START = 78  # EX_CONFIG (sysexits.h), as a gateway and an engine say it
 RENEWED = 75  # EX_TEMPFAIL: it ended by itself to be started anew
 _HIGHEST = 1_000_000  # of a priority's number
 _RENEW_LOOK_S = 5.0
-_RENEW_GRACE_S = 3600.0  # jobs of a process that is to be replaced may finish
+_AGAIN_S = 2.0  # before the broker is asked again that cannot be used
 
 
 class Shop:
@@ -50,7 +51,8 @@ class Shop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatcher: Dispatcher | None = None
         self._stopping = asyncio.Event()
-        self._grace_s = settings.drain_s
+        self._hurry = asyncio.Event()
+        self.ended = threading.Event()  # it has been told to end
         self.began: Future[None] = Future()
         self.ending = False
         self.renewed = False
@@ -67,11 +69,14 @@ class Shop:
                 self.began.set_exception(error)
 
     def stop(self) -> None:
-        """From any thread, a signal handler too: begins to end. Idempotent."""
+        """From any thread, a signal handler too: begins to end. Said again, no job gets longer than `drain_s`, however
+        patiently it began."""
+        event = self._hurry if self.ending else self._stopping
         self.ending = True
+        self.ended.set()
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # its loop has ended
-                self._loop.call_soon_threadsafe(self._stopping.set)
+                self._loop.call_soon_threadsafe(event.set)
 
     def hinted(self, job_ids: list[str]) -> bool:
         """On a thread of Celery's: see Dispatcher.hinted. The ids say that there may be work; which of it is next is
@@ -98,7 +103,12 @@ class Shop:
             _log.info("worker.draining", jobs=dispatcher.busy())
             dispatching.cancel()
             await asyncio.gather(dispatching, return_exceptions=True)
-            await dispatcher.stop(self._grace_s)
+            if self.renewed:  # nobody waits for it: its jobs may finish
+                idle, hurry = asyncio.create_task(dispatcher.idle()), asyncio.create_task(self._hurry.wait())
+                await asyncio.wait({idle, hurry}, return_when=asyncio.FIRST_COMPLETED)
+                idle.cancel()
+                hurry.cancel()
+            await dispatcher.stop(settings.drain_s)
             await rounds.stop()
             beating.close()
 
@@ -110,7 +120,7 @@ class Shop:
         big = bool(settings.worker_memory_bytes) and memory >= settings.worker_memory_bytes
         if (old or big) and not self._stopping.is_set():
             _log.info("worker.renewed", reason="age" if old else "memory", age_s=round(age_s), memory_bytes=memory)
-            self.renewed, self._grace_s = True, _RENEW_GRACE_S
+            self.renewed = True
             os.kill(os.getpid(), signal.SIGTERM)  # as if it had been asked to end: Celery has to stop, too
 
 
@@ -137,7 +147,7 @@ def _beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 
 
 def _listen_to_hints(settings: settings_module.Settings, shop: Shop, index: int) -> None:
-    """Celery's side, in the main thread; returns when it has ended."""
+    """Celery's side, in the main thread; returns when this process is to end."""
     from celery import signals
     from celery.worker import state
 
@@ -157,16 +167,21 @@ def _listen_to_hints(settings: settings_module.Settings, shop: Shop, index: int)
     signals.worker_shutting_down.connect(lambda **_: shop.stop(), weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it leaves logging alone when somebody listens
     names = {"normal": NORMAL, "low": LOW}
-    worker = Worker(
-        hostname=f"cosygate-{os.getppid()}-{index}@%h",  # no two on one host
-        pool="threads",
-        concurrency=settings.worker_jobs,
-        queues=[names[name] for name in queues_of(settings.worker_queues)],
-        quiet=True,
-        without_gossip=True,
-        without_mingle=True,
-    )
-    worker.start()
+    while not shop.ending:
+        worker = Worker(
+            hostname=f"cosygate-{os.getppid()}-{index}@{socket.gethostname()}",  # no two on one host
+            pool="threads",
+            concurrency=settings.worker_jobs,
+            queues=[names[name] for name in queues_of(settings.worker_queues)],
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+        )
+        worker.start()
+        # It gives up when a broker answers with errors (READONLY, no disk, a password). The jobs do not need it.
+        if not shop.ending:
+            _log.error("broker.unusable", again_in_s=_AGAIN_S)
+            shop.ended.wait(_AGAIN_S)
 
 
 def main() -> int:
@@ -197,7 +212,8 @@ def main() -> int:
         _log.error("worker.cannot_start", detail=str(error))
         return CANNOT_START
     finally:
-        shop.stop()
+        if not shop.ending:  # a second time would hurry it
+            shop.stop()
         thread.join()
         tracing.stop()
     _log.info("worker.stopped")

@@ -24,6 +24,7 @@ from cosygate.ports.queue import Queue
 _log = logger()
 LOOK_EVERY_S = 0.5  # with the outbox's two looks a second: four in all when idle
 _AHEAD_S = 1.0  # beyond which a job gains next to nothing by being decoded before it has a slot
+_LAST_CLAIM_S = 5.0  # how long a claim may take that is under way when the process is to end
 _LEARN = 0.1  # what one job changes of what is usual
 
 
@@ -87,12 +88,13 @@ class Dispatcher:
         while True:
             try:
                 await self._engines.refresh()
-                if (pause_s := self._engines.pause_s()) > 0:
+                pause_s = self._engines.pause_s() if self._engines.slots() else LOOK_EVERY_S
+                if pause_s > 0:
                     # Every job would be handed back at once: they wait better where they are.
                     await self._clock.sleep(min(pause_s, LOOK_EVERY_S))
                     continue
                 asked, seen = len(self._hinted), self._line.mark()
-                claim = await self._transcribe.claim(self._claimant, self._priorities)
+                claim = await self._claim()
                 failures = 0
             except Exception as error:  # whatever it was: a runner that gave up would leave every job waiting for ever
                 if isinstance(error, errors.Unavailable):
@@ -138,9 +140,25 @@ class Dispatcher:
             job.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
+    async def idle(self) -> None:
+        """Once no job runs."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     def busy(self) -> int:
         """Jobs that run now."""
         return len(self._running)
+
+    async def _claim(self) -> Claim | None:
+        """A claim that is under way when this process is to end may be made all the same: then it is given back."""
+        claiming = asyncio.create_task(self._transcribe.claim(self._claimant, self._priorities))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await asyncio.wait({claiming}, timeout=_LAST_CLAIM_S)
+            if claiming.done() and not claiming.exception() and (claim := claiming.result()) is not None:
+                await self._transcribe.hand_back(claim)
+            raise
 
     def _answer(self, job: asyncio.Task[None] | None) -> None:
         while self._hinted:

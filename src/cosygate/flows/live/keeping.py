@@ -160,12 +160,13 @@ class Keeper:
     async def _look_around(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
         now = self._clock.monotonic()
         seen: dict[str, tuple[tuple[str, int, int], float]] = {}
+        earlier, self._seen = self._seen, {}  # when the look fails: a database that is away lets nobody beat
         for row in await self._keeping.open_sessions():
             if row.id in held:
                 continue
             # A claim of ours that was broken off in the middle: our own beat says nothing of it.
             state = (row.holder, row.epoch, 0 if row.holder == self.holder else row.beat)
-            before, since = self._seen.get(row.id, (state, now))
+            before, since = earlier.get(row.id, (state, now))
             seen[row.id] = (state, since if before == state else now)
         self._seen = seen
         for row_id, (state, since) in seen.items():
