@@ -27,10 +27,11 @@ def spread(results: Results, contestant: str, figure: str) -> tuple[float, float
     return min(values), max(values)
 
 
-def ratio(results: Results, ours: str, theirs: str, figure: str = "rate") -> float:
-    """Median of the ratios within each round: what slows the whole machine for a while cancels out."""
+def ratio(results: Results, ours: str, theirs: str, figure: str = "rate", against: str = "") -> float:
+    """Median of the ratios within each round: what slows the whole machine for a while cancels out. `against`: their
+    figure, if it is another one."""
     pairs = zip(results[ours], results[theirs], strict=True)
-    return median(mine[figure] / other[figure] for mine, other in pairs)
+    return median(mine[figure] / other[against or figure] for mine, other in pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 """`python -m bench.cluster`: runs the cluster works, stores what was measured, prints tables, writes the section
-Cluster of docs/benchmarks.md.
+Cluster of docs/benchmarks.md and the table of docs/scaling.md.
 
 Exit status 0 when everything was measured, 1 when a work failed. A bar that is missed is a result, shown as missed.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.cluster import engines, outage, rate, rolling
-from bench.cluster.report import ABOUT, text
+from bench.cluster.report import ABOUT, text, with_carried
 from bench.cluster.serving import Config
 from bench.contestants import REPOSITORY
 from bench.measuring import measured
@@ -67,11 +67,15 @@ def run(work: Work, config: Config, command: str) -> Outcome:
 
 
 def write_docs() -> None:
-    """The section, from the latest full result of each work."""
+    """The section and the table, from the latest full result of each work."""
     outcomes = [Outcome.read(OUT / f"{name}.json") for name in WORKS if (OUT / f"{name}.json").is_file()]
     page = DOCS / "benchmarks.md"
     new = section(CLUSTER, ABOUT, outcomes, text)
     page.write_text(with_section(page.read_text(encoding="utf-8"), CLUSTER, new), encoding="utf-8")
+    page = DOCS / "scaling.md"
+    for outcome in outcomes:
+        if outcome.name == "rate" and not outcome.failed:
+            page.write_text(with_carried(page.read_text(encoding="utf-8"), outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ BAR = 0.95
 ABOUT = f"""
 The English recordings of {{where}} that have a reference, each {{times}} times, through Moonshine tiny with one thread
 a process. Bare: `python -m bench.bare`, PyAV, Silero VAD and Moonshine in one process, or in two, timed from when all
-have loaded their models. CosyGate: nginx, two gateways, two workers, Postgres, Redis, blobs in a shared folder; one
-engine of one slot, or two; {CONNECTIONS} connections upload through nginx; timed from the first byte sent to the last
-result read, the engines being loaded. The rate is seconds of audio per second of wall clock. All share two cores: two
-bare processes have them for themselves, two engines leave what all else takes of them. The gain is two against one; the
-bar is on the ratio of the gains within a round, the median of the rounds.
+have loaded their models. CosyGate: nginx, two gateways, two workers, Postgres, Redis, blobs in a folder of this host;
+one engine of one slot, or two; {CONNECTIONS} connections upload through nginx; timed from the first byte sent to the
+last result read, the engines being loaded. The rate is seconds of audio per second of wall clock. All share two cores:
+two bare processes have them for themselves, two engines leave what all else takes of them. The gain is two against one;
+the bar is on the ratio of the gains within a round, the median of the rounds.
 """
 
 

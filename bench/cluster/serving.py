@@ -31,7 +31,7 @@ class Config:
 
 @contextmanager
 def cluster(folder: Path, *, script: dict[str, Any] | None = None, shared: bool, **how: Any) -> Iterator[LocalCluster]:
-    """`shared`: blobs lie in one folder that all use, as on a network file system; else in the object store."""
+    """`shared`: blobs lie in one folder of this host, as gateways of one `serve` have it; else in the object store."""
     if script is not None:
         (folder / "script.json").write_text(json.dumps(script))
         how["script"] = folder / "script.json"

@@ -113,10 +113,13 @@ class Service:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, all of it. Idempotent."""
+        """SIGKILL, all of it; also what a process that ended by itself has left. Idempotent."""
         if self.process is not None:
             self._signal(signal.SIGKILL)
             self.process.wait()
+            for pid in _left_of(self.process.pid, self.folder):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process = None
 
     def pause(self) -> None:
@@ -130,8 +133,8 @@ class Service:
         return self.process is not None and self.process.poll() is None
 
     def _signal(self, number: signal.Signals, *, whole: bool = True) -> None:
-        if self.process is None:
-            return
+        if self.process is None or self.process.poll() is not None:
+            return  # its number may be somebody else's by now
         # Not by process group: PostgreSQL's children have groups of their own.
         for pid in _tree(self.process.pid) if whole else [self.process.pid]:
             with contextlib.suppress(ProcessLookupError):
@@ -156,6 +159,19 @@ def _tree(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
             found.extend(int(child) for child in children.split())
+    return found
+
+
+def _left_of(leader: int, folder: Path) -> list[int]:
+    """Processes of the session of one that has ended. The kernel gives a number to nobody else while a session bears
+    it, but may afterwards: so they are ours only where they work in our folder, and nobody has the number. (nginx's
+    workers outlive a master that was killed; PostgreSQL's processes have sessions of their own, and end alone.)"""
+    found = []
+    if not Path(f"/proc/{leader}").exists():
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(entry.name)) == leader and (entry / "cwd").readlink() == folder.resolve():
+                    found.append(int(entry.name))
     return found
 
 

@@ -86,6 +86,7 @@ LOSE_JOB = """CREATE TRIGGER planted AFTER INSERT ON outbox WHEN NEW.seq % 3 = 0
               BEGIN DELETE FROM jobs WHERE id = NEW.job_id; END"""
 LOSE_DELIVERY = """CREATE TRIGGER planted AFTER INSERT ON deliveries
                    BEGIN DELETE FROM deliveries WHERE id = NEW.id; END"""
+LOSE_HINT = "CREATE TRIGGER planted AFTER INSERT ON outbox BEGIN DELETE FROM outbox WHERE seq = NEW.seq; END"
 
 
 @pytest.mark.slow
@@ -93,12 +94,15 @@ LOSE_DELIVERY = """CREATE TRIGGER planted AFTER INSERT ON deliveries
     ("bug", "found"),
     [
         pytest.param(LOSE_JOB, {"task_missing"}, id="job"),
-        pytest.param(LOSE_DELIVERY, {"webhook_missing"}, id="outbox row of a webhook"),
+        pytest.param(LOSE_DELIVERY, {"webhook_missing"}, id="delivery"),
+        # No bug but by design: whoever runs jobs looks for them (tests/unit/test_chaos_outbox.py).
+        pytest.param(LOSE_HINT, set(), id="outbox row"),
         pytest.param("", set(), id="sound"),
     ],
 )
 def test_lost_rows(tmp_path: Path, bug: str, found: set[str]) -> None:
-    """A database that forgets what was committed: of every third recording the job, or what webhooks are sent from."""
+    """A database that forgets what was committed: of every third recording the job, or what webhooks are sent from, or
+    what says that there is a job."""
     seconds, count = 2.0, 8
 
     def wanted(one: plan.Recording) -> bool:
@@ -114,5 +118,6 @@ def test_lost_rows(tmp_path: Path, bug: str, found: set[str]) -> None:
             database.executescript(f"{bug};")
         with clients(server, tmp_path, Plan(seed, count, 0, seconds), "--webhooks", "5") as told:
             pass
-    assert rules(told["report"]) == found, told["report"]["violations"]
+    also = {"refused_unasked"} if bug == LOSE_JOB else set()  # whoever asks for a lost one is told that there is none
+    assert found <= rules(told["report"]) <= found | also, told["report"]["violations"]
     assert told["report"]["counts"]["recordings acknowledged"] == count

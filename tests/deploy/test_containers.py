@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from deploy.docker import healthy
 from deploy.docker.wanted import wanted
-from tests.deploy.told import NEEDED, check_command, check_variables
+from tests.deploy.told import NEEDED, RESERVED, check_command, check_variables, pool_of
 from tests.support.engine_process import engine_process
 from tests.support.server import Server
 
@@ -130,6 +130,19 @@ def test_the_models_come_without_their_own_dependencies() -> None:
     assert any(line.startswith("asyncpg") for line in others) and not any(line.startswith("pytest") for line in others)
 
 
+def test_the_documented_environment_is_that_of_the_image() -> None:
+    """Nothing is published under this name, so pip is told of it nowhere."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    block = page.split("### Packages")[1].split("```")[1]
+    image = str(instructions())
+    wheels = "--only-binary :all:"
+    for piece in (f"{wheels} -c requirements.lock -r", f"{wheels} --no-deps -r", "wanted.py pyproject.toml --models"):
+        assert piece in block and piece in image
+    assert block.rstrip().endswith("pip install --no-deps .")
+    told = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    assert not [path for path in told if re.search(r"pip install '?cosygate", path.read_text())]
+
+
 def test_secrets_become_variables(tmp_path: Path) -> None:
     (tmp_path / "COSYGATE_JWT_SECRET").write_text("a secret with 'quotes' $HOME\n")
     (tmp_path / "AWS_REGION").write_text("eu")
@@ -195,7 +208,8 @@ def test_everybody_in_compose_is_confined_and_bounded() -> None:
         assert "no-new-privileges:true" in service["security_opt"], name
         limits = service["deploy"]["resources"]["limits"]
         assert {"cpus", "memory", "pids"} <= set(limits), name
-        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+        # A migration that met a database which was just starting is tried again; one that succeeded is over.
+        assert service["restart"] == ("on-failure:10" if name == "migrate" else "unless-stopped")
         assert "privileged" not in service and "docker.sock" not in str(service)
         if name not in OURS:
             assert "healthcheck" in service, name
@@ -231,6 +245,35 @@ def test_everybody_waits_for_the_database_to_be_ready_for_him() -> None:
     for service in services.values():
         for needed in service.get("depends_on", {}):
             assert needed in services
+
+
+def test_the_database_is_well_only_when_it_answers_by_tcp() -> None:
+    """On its Unix socket it answers while the image makes the database, before it is stopped once more."""
+    asked = compose()["services"]["postgres"]["healthcheck"]["test"]
+    assert asked[:2] == ["CMD", "pg_isready"] and asked[asked.index("-h") + 1] == "127.0.0.1"
+
+
+def test_postgres_has_as_many_connections_as_all_of_them_may_open() -> None:
+    """With four more processes than there are, as the comment says."""
+    services = compose()["services"]
+    argv = " ".join(services["postgres"]["command"])
+    most = int(re.search(r"max_connections=(\d+)", argv)[1])  # type: ignore[index]
+    opened = 0
+    for name in ("gateway-1", "gateway-2", "worker", "migrate"):
+        told = services[name]["environment"]
+        each = pool_of(told)
+        processes = int(told.get("COSYGATE_WORKER_PROCESSES" if name == "worker" else "COSYGATE_WORKERS", "1"))
+        opened += each * processes * services[name]["deploy"].get("replicas", 1)
+    assert opened == 150 and opened + 4 * each + RESERVED <= most < opened + 5 * each + RESERVED
+
+
+def test_nginx_does_not_count_the_hosts_cores() -> None:
+    """A container has a part of them, and each process takes memory for all its connections at once."""
+    text = (DEPLOY / "nginx" / "nginx.conf").read_text()
+    (processes,) = re.findall(r"^worker_processes (\S+);", text, re.MULTILINE)
+    (connections,) = re.findall(r"^ +worker_connections (\d+);", text, re.MULTILINE)
+    limit = compose()["services"]["nginx"]["deploy"]["resources"]["limits"]["memory"]
+    assert limit == "512m" and int(processes) * int(connections) * 1024 <= 128 * 1024**2
 
 
 def test_what_compose_says_is_a_setting() -> None:

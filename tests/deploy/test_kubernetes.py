@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.told import FOREIGN, NEEDED, check_command, check_variables
+from tests.deploy.told import FOREIGN, NEEDED, RESERVED, check_command, check_variables, pool_of
 
 ROOT = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS = ("small", "production")
@@ -109,9 +109,46 @@ def test_probes_ask_what_they_should(overlay: str) -> None:
     told = {kind: {probe: how for probe, (how, _) in each.items()} for kind, each in asked.items()}
     assert set(told["engine"].values()) == {"grpc"} and set(told["gateway"].values()) == {"httpGet"}
     paths = {probe: where["path"] for probe, (_, where) in asked["gateway"].items()}
-    assert paths == {"startupProbe": "/health", "readinessProbe": "/readyz", "livenessProbe": "/health"}
+    # /readyz fails on all of them at once when the database is away: the Service would be empty.
+    assert paths == dict.fromkeys(("startupProbe", "readinessProbe", "livenessProbe"), "/health")
     assert {where["path"] for _, where in asked["worker"].values()} == {"/health"}
     assert {where["port"] for _, where in asked["engine"].values()} == {50051}
+
+
+def test_the_database_is_asked_by_tcp() -> None:
+    """On its Unix socket it answers while the image makes the database, before it is stopped once more."""
+    (container,) = next(pod["containers"] for _, each, pod in pods(read("small")) if component(each) == "postgres")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        argv = container[probe]["exec"]["command"]
+        assert argv[argv.index("-h") + 1] == "127.0.0.1", probe
+
+
+def test_postgres_has_as_many_connections_as_all_of_them_may_open() -> None:
+    """In a rollout, too, when the old ones end while the new ones begin."""
+    kept = {component(each): (each, pod) for _, each, pod in pods(read("small"))}
+    told = pairs("small", "base") | pairs("small", "settings.env")
+    argv = " ".join(kept["postgres"][1]["containers"][0]["args"])
+    most = int(argv.split("max_connections=")[1].split()[0])
+    processes = {"gateway": told.get("COSYGATE_WORKERS", "1"), "worker": told["COSYGATE_WORKER_PROCESSES"]}
+    usual = sum(kept[kind][0]["spec"]["replicas"] * int(many) for kind, many in processes.items())
+    said = (ROOT / "overlays" / "small" / "settings.env").read_text()
+    for number in (usual * pool_of(told), (2 * usual + 1) * pool_of(told)):
+        assert str(number) in said
+        assert number + RESERVED <= most
+
+
+def test_production_says_how_many_connections_it_may_open() -> None:
+    told = pairs("production", "base") | pairs("production", "settings.env")
+    bounds = {
+        each["spec"]["scaleTargetRef"]["name"]: each["spec"].get("maxReplicas") or each["spec"]["maxReplicaCount"]
+        for each in read("production")
+        if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+    }
+    assert (told.get("COSYGATE_WORKERS", "1"), told["COSYGATE_WORKER_PROCESSES"]) == ("1", "1")
+    usual = bounds["cosygate-gateway"] + bounds["cosygate-worker"]
+    said = (ROOT / "overlays" / "production" / "settings.env").read_text()
+    for number in (usual * pool_of(told), (2 * usual + 1) * pool_of(told)):
+        assert str(number) in said
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

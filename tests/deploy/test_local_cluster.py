@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,17 +122,50 @@ def test_the_script_starts_all_of_it_and_ends_all_of_it(folder: Path) -> None:
     assert (folder / "postgres" / "data" / "PG_VERSION").exists()
 
 
-def test_the_readme_does_as_it_says(tmp_path: Path) -> None:
+@pytest.fixture
+def clone() -> Iterator[Path]:
+    """A fresh clone whose environment was made by an earlier `make setup`: this one, linked in."""
+    with tempfile.TemporaryDirectory(prefix="cosygate-clone-") as made:
+        place = Path(made) / "cosygate"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+        environment = Path(sys.prefix)
+        assert (environment / ".installed").exists(), "make setup has not made the environment that runs this"
+        (place / ".venv").symlink_to(environment)
+        for name in ("requirements.lock", "pyproject.toml"):  # else make would install the clone into it
+            os.utime(place / name, (0, 0))
+        yield place
+
+
+def followed(clone: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+    """The README's block as somebody would paste it: no `set -e`, and nothing changed but the port."""
     section = (ROOT / "README.md").read_text().split("## Several machines")[1].split("\n## ")[0]
     (script,) = blocks("sh", section)
-    for there, here in (("8080", str(free_port())), ("cluster.txt", str(tmp_path / "cluster.txt"))):
-        assert there in script
-        script = script.replace(there, here)
-    script = script.replace(".venv/bin/cosygate", f"{sys.executable} -m cosygate")
-    argv = ["bash", "-c", f"set -eu -o pipefail\n{script}"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=390)
+    assert script.startswith("make setup\n") and script.count("8080") == 2
+    script = script.replace("8080", str(free_port()))
+    return subprocess.run(["bash", "-c", script], cwd=clone, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.needs("git", "make")
+def test_the_readme_does_as_it_says(clone: Path) -> None:
+    done = followed(clone, 390)
     assert done.returncode == 0, done.stderr
     assert "short note about the meeting on Friday" in done.stdout
+
+
+@pytest.mark.needs("git", "make")
+def test_the_readme_ends_also_when_nothing_starts(clone: Path) -> None:
+    (clone / "deploy" / "local-cluster").write_text("#!/bin/sh\necho 'redis-server is not installed' >&2\nexit 1\n")
+    done = followed(clone, 60)
+    assert done.returncode != 0
+    assert "redis-server is not installed" in done.stderr
+
+
+def test_without_an_environment_it_says_what_makes_one(tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    script = shutil.copy(SCRIPT, tmp_path / "deploy" / "local-cluster")
+    done = subprocess.run([script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make setup" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_all_of_it_ends_with_whoever_started_it(folder: Path) -> None:

@@ -22,6 +22,14 @@ NEEDED = frozenset(
     | {"COSYGATE_ENGINE_ADDRESSES", "COSYGATE_JWT_SECRET"}
 )
 
+RESERVED = 3  # of PostgreSQL's connections: superuser_reserved_connections
+
+
+def pool_of(told: dict[str, str]) -> int:
+    """The connections to the database that one process with these variables may open."""
+    names = ("database_pool", "database_overflow")
+    return sum(int(told.get(f"COSYGATE_{name.upper()}", Settings.model_fields[name].default)) for name in names)
+
 
 def check_variables(given: dict[str, str]) -> None:
     """Each is a setting, with a value that the settings take: alone, where others decide whether it fits."""

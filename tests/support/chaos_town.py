@@ -20,14 +20,14 @@ SOUND = media.wav(bytes(range(256)) * 100)
 TEXTS = ["aa", "bb"]
 LIVE_PCM = bytes(range(250)) * 128  # 16,000 samples
 FINALS = [[0, 8000, "cc"], [8000, 16_000, "dd"]]
-_HOOK = {
+HOOK = {
     "id": "msg_t0",
     "by": "r0",
     "task": "t0",
     "state": "succeeded",
     "text": "aa bb",
     "sha256": "5a",
-    "signed": True,
+    "tenant": "acme",
 }
 
 
@@ -73,8 +73,8 @@ class Town:
         self.tell("r0", "event", task="t0", id=5, event="segment", text="aa", code=None)
         self.tell("r0", "event", task="t0", id=6, event="segment", text="bb", code=None)
         self.tell("r0", "event", task="t0", id=8, event="done", text=None, code=None)
-        self.tell("receiver", "webhook", **_HOOK, tries=1)
-        self.tell("receiver", "webhook", **_HOOK, tries=2)
+        self.tell("receiver", "webhook", **HOOK, tries=1)
+        self.tell("receiver", "webhook", **HOOK, tries=2)
         self.tasks[ANN]["t0"] = self.task("t0", "s-r0")
 
     def task(self, task: str, session: str, **more: Any) -> dict[str, Any]:
@@ -110,6 +110,7 @@ class Town:
     def _aborted(self) -> None:
         self.ask("r3")
         self.tell("r3", "chunk", seq=0, sha256="00", status=200, tries=1)
+        self.tell("r3", "aborting")
         self.tell("r3", "aborted", status=204, tries=1)
 
     def _given_up(self) -> None:

@@ -1,11 +1,13 @@
 """What the cluster works make of what they saw: rates, gains, and promises of which none is lost by counting."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from bench.cluster import engines, outage, rate, reading, rolling
 from bench.cluster.reading import Span
-from bench.cluster.report import text
+from bench.cluster.report import carried, text, with_carried
 from bench.cluster.serving import Config, Told, told
 from bench.contestants import REPOSITORY
 from bench.load import BadRun
@@ -59,18 +61,36 @@ def test_cpu_is_of_each_part_for_each_recording() -> None:
     assert rate._each({"redis": 1.0}, {"redis": 3.0}, 100, "{}_ms") == {"redis_ms": 20.0}
 
 
-def test_the_bar_of_the_rate_is_on_the_shared_folder_within_each_round() -> None:
+def test_both_rows_are_held_against_both_of_celerys_rates_within_each_round() -> None:
     runs = {
-        "celery": [{"rate": 200.0}, {"rate": 100.0}, {"rate": 50.0}],
-        "plain": [{"rate": 400.0}, {"rate": 200.0}, {"rate": 100.0}],
-        "folder": [{"rate": 120.0}, {"rate": 60.0}, {"rate": 30.0}],
-        "store": [{"rate": 1.0}] * 3,
+        "celery": [{"rate": 200.0 / n, "queue_rate": 300.0 / n} for n in (1, 2, 4)],
+        "plain": [{"rate": 400.0 / n, "queue_rate": 600.0 / n} for n in (1, 2, 4)],
+        "folder": [{"rate": 120.0 / n, "queue_rate": 1.0} for n in (1, 2, 4)],
+        "store": [{"rate": 60.0 / n, "queue_rate": 1.0} for n in (1, 2, 4)],
     }
     verdicts = rate.work(QUICK).verdicts(runs)
-    assert [(v.value, v.bar, v.reached) for v in verdicts] == [
-        (pytest.approx(0.6), 0.5, True),
-        (pytest.approx(0.3), 0.5, False),
-    ]
+    wanted = [0.6, 0.4, 0.3, 0.2, 0.3, 0.2, 0.15, 0.1]
+    assert [v.value for v in verdicts] == pytest.approx(wanted)
+    assert [v.reached for v in verdicts] == [value >= 0.5 for value in wanted]
+    assert {v.bar for v in verdicts} == {0.5} and len({v.what for v in verdicts}) == 8
+    assert verdicts[1].what == "one host, against Celery's finished from the queue"
+    assert verdicts[6].what == "object store, against Celery's without events end to end"
+
+
+def test_what_a_core_carries_is_written_between_the_marks() -> None:
+    row = {f"{part}_ms": 4.0 for part in rate.PARTS}
+    runs = {"store": [row | {"gateways_ms": 8.0}, row | {"gateways_ms": 10.0}, row | {"gateways_ms": 20.0}]}
+    outcome = Outcome.of(replace(rate.work(QUICK), verdicts=lambda _: []), runs, "", CIRCUMSTANCES)
+    page = (REPOSITORY / "docs" / "scaling.md").read_text()
+    written = with_carried(page, outcome)
+    assert re.search(r"^\| gateways +\| +10.0 +\| +100 +\|$", written, re.MULTILINE), written
+    assert "Not measured yet" not in written
+    assert "moto" not in carried(outcome) and "engines" not in carried(outcome)
+    head, tail = page.split("<!-- bench-cluster: begin -->")[0], page.split("<!-- bench-cluster: end -->")[1]
+    assert written.startswith(head) and written.endswith(tail)
+    assert with_carried(written, outcome) == written
+    with pytest.raises(ValueError):
+        with_carried("no marks", outcome)
 
 
 def test_the_gain_of_an_engine_is_held_against_that_of_a_bare_process() -> None:

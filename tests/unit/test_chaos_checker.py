@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from tests.chaos.cluster.check import check, main
 from tests.chaos.cluster.journal import read
 from tests.chaos.cluster.rules import RULES
 from tests.chaos.cluster.world import Api
-from tests.support.chaos_town import ANN, BOB, Town
+from tests.support import media
+from tests.support.chaos_town import ANN, BOB, HOOK, LIVE_PCM, Town
 
 FOLDER = Path(tests.chaos.cluster.__file__).parent
 CHECKER = ("check", "journal", "stories", "world", "rules", "live_rules")
 
 
-def broken(town: Town, tmp_path: Path) -> dict[str, Any]:
+def broken(town: Town, tmp_path: Path, wait_s: float = 0.5) -> dict[str, Any]:
     """Rule → the first violation of it."""
     with town:
         api = Api(town.url, town.tokens)
         try:
-            report = check(read(town.journal(tmp_path / "journal.jsonl")), api, wait_s=0.5)
+            report = check(read(town.journal(tmp_path / "journal.jsonl")), api, wait_s)
         finally:
             api.close()
     found: dict[str, Any] = {}
@@ -60,7 +62,52 @@ def transcript_away(town: Town) -> None:
     town.tasks[ANN]["t0"]["transcript"] = None
 
 
+def every_chunk_and_no_task(town: Town) -> None:
+    """Two last chunks at once, and each was told that the other was missing."""
+    town.tell("r4", "chunk", seq=1, sha256="01", status=200, tries=1)
+    town.uploads["s-r4"]["received"] = [0, 1]
+
+
+def not_there_to_be_cancelled(town: Town) -> None:
+    town.line("r1", "deleted").update(status=404, state=None)
+    del town.tasks[ANN]["t1"]
+
+
+def not_there_to_be_deleted(town: Town) -> None:
+    town.line("r2", "deleted")["status"] = 404
+    struck(town, town.line("r2", "deleting")["at"] - 60)  # long before, or another part
+
+
+def not_there_to_be_aborted(town: Town) -> None:
+    town.line("r3", "aborted")["status"] = 404
+
+
+def refused_chunk(town: Town) -> None:
+    """A repeat, after the first answer was lost."""
+    town.tell("r4", "refused", what="chunk", status=409, code="upload_closed", tries=2)
+
+
+def refused_task(town: Town) -> None:
+    """It was there before, and after."""
+    town.tell("r0", "refused", what="task", status=404, code="task_not_found", tries=1)
+
+
+def refused_abort(town: Town) -> None:
+    """As a task already, though its last chunk was never sent."""
+    town.line("r3", "aborted")["status"] = 409
+    town.tell("r3", "refused", what="abort", status=409, code="upload_closed", tries=1)
+
+
+def refused_library(town: Town) -> None:
+    town.tell("r4", "refused", what="library", status=409, code="part_conflict", tries=2)
+
+
+def refused_live(town: Town) -> None:
+    town.tell("l0", "refused", what="live", status=401, code="token_invalid", tries=1)
+
+
 def two_tasks_listed(town: Town) -> None:
+    no_webhook(town)
     town.tasks[ANN]["t5"] = town.task("t5", "s-r0")
     town.line("r0", "asked")["webhook"] = False
 
@@ -214,7 +261,28 @@ def wrong_webhook(town: Town) -> None:
 
 
 def forged_webhook(town: Town) -> None:
-    town.line("receiver", "webhook", 1)["signed"] = False
+    town.line("receiver", "webhook", 1)["tenant"] = None
+
+
+def webhook_of_another_tenant(town: Town) -> None:
+    town.line("receiver", "webhook", 1)["tenant"] = "birch"
+
+
+def webhook_of_another_task(town: Town) -> None:
+    webhook(town, id="msg_t1", task="t1", text="cc dd")
+
+
+def webhook_for_nobody(town: Town) -> None:
+    webhook(town, by="r77")
+
+
+def webhook_unasked(town: Town) -> None:
+    no_webhook(town)
+    webhook(town, id="msg_t2", by="r2", task="t2")
+
+
+def webhook(town: Town, **other: Any) -> None:
+    town.lines.append({**HOOK, **other, "at": 0.0, "who": "receiver", "kind": "webhook", "tries": 1})
 
 
 def changed_final(town: Town) -> None:
@@ -271,8 +339,54 @@ def forgotten_final(town: Town) -> None:
     town.tasks[BOB]["t9"]["transcript"]["segments"][0]["text"] = "xx"
 
 
+def live_given_up(town: Town) -> None:
+    """It was told a final, and that samples are safe."""
+    town.drop(town.line("l0", "live_done"))
+    town.drop(town.line("l0", "live_final", 1))
+    del town.tasks[BOB]["t9"]
+
+
+def live_safe_alone(town: Town) -> None:
+    live_given_up(town)
+    town.drop(town.line("l0", "live_final"))
+
+
+def live_final_alone(town: Town) -> None:
+    live_given_up(town)
+    for nth in range(3):
+        town.line("l0", "live_ack", nth)["safe"] = 0
+
+
+def live_left_open(town: Town) -> None:
+    town.drop(town.line("l0", "live_done"))
+    town.tasks[BOB]["t9"]["row"] |= {"state": "running"}
+
+
+def live_lost_sound(town: Town) -> None:
+    """Of a client that gave up: less than was safe."""
+    town.drop(town.line("l0", "live_done"))
+    town.tasks[BOB]["t9"]["audio"] = media.wav(LIVE_PCM[: 2 * 7999])
+
+
+def live_lost_finals(town: Town) -> None:
+    town.drop(town.line("l0", "live_done"))
+    town.tasks[BOB]["t9"]["transcript"]["segments"].pop()
+
+
+def ended_by_an_error(town: Town) -> None:
+    town.tell("l0", "live_error", code="internal")
+
+
+def session_forgotten(town: Town) -> None:
+    town.tell("l0", "live_error", code="session_not_found")
+
+
 def broken_client(town: Town) -> None:
     town.tell("r0", "broken", error="KeyError()")
+
+
+def struck(town: Town, at: float, part: str = "gateway-0", do: str = "kill") -> None:
+    town.lines.insert(0, {"at": at, "who": "faults", "kind": "fault", "part": part, "do": do})
 
 
 CHANGES: dict[Callable[[Town], None], set[str]] = {
@@ -280,6 +394,15 @@ CHANGES: dict[Callable[[Town], None], set[str]] = {
     lost_live_task: {"task_missing"},
     complete_without_a_task: {"task_missing"},
     transcript_away: {"task_missing"},
+    every_chunk_and_no_task: {"task_missing"},
+    not_there_to_be_cancelled: {"task_missing"},
+    not_there_to_be_deleted: {"task_missing"},
+    not_there_to_be_aborted: {"chunk_lost"},
+    refused_chunk: {"refused_unasked"},
+    refused_task: {"refused_unasked"},
+    refused_abort: {"refused_unasked"},
+    refused_library: {"refused_unasked"},
+    refused_live: {"refused_unasked"},
     two_tasks_listed: {"two_tasks"},
     two_tasks_told: {"two_tasks", "task_missing"},
     unasked: {"unasked_task"},
@@ -317,6 +440,10 @@ CHANGES: dict[Callable[[Town], None], set[str]] = {
     changed_webhook: {"webhook_two"},
     wrong_webhook: {"webhook_wrong"},
     forged_webhook: {"webhook_forged"},
+    webhook_of_another_tenant: {"webhook_forged"},
+    webhook_of_another_task: {"webhook_wrong"},
+    webhook_for_nobody: {"webhook_wrong"},
+    webhook_unasked: {"webhook_missing", "webhook_wrong"},
     changed_final: {"live_changed", "live_ids"},
     final_again: {"live_ids"},
     final_left_out: {"live_ids"},
@@ -330,6 +457,14 @@ CHANGES: dict[Callable[[Town], None], set[str]] = {
     wrong_done: {"live_wrong_done"},
     done_of_another: {"live_wrong_done"},
     forgotten_final: {"live_changed"},
+    live_given_up: {"task_missing"},
+    live_safe_alone: {"task_missing"},
+    live_final_alone: {"task_missing"},
+    live_left_open: {"not_finished"},
+    live_lost_sound: {"wrong_audio"},
+    live_lost_finals: {"live_changed"},
+    ended_by_an_error: {"live_error"},
+    session_forgotten: {"live_error"},
     broken_client: {"client_broken"},
 }
 
@@ -370,18 +505,64 @@ def given_up_and_done(town: Town) -> None:
     town.tasks[ANN]["t4"] = town.task("t4", "s-r4")
 
 
-def live_given_up(town: Town) -> None:
+def live_given_up_before_anything(town: Town) -> None:
+    """Nothing was told but that the sound has arrived, and may be forgotten by nobody."""
+    live_final_alone(town)
+    town.drop(town.line("l0", "live_final"))
+
+
+def live_given_up_in_the_middle(town: Town) -> None:
+    """It ended by itself, with what it had."""
     town.drop(town.line("l0", "live_done"))
     town.drop(town.line("l0", "live_final", 1))
-    del town.tasks[BOB]["t9"]
+    town.tasks[BOB]["t9"]["audio"] = media.wav(LIVE_PCM[: 2 * 12_000])
 
 
-@pytest.mark.parametrize("change", [unanswered_cancel, unanswered_deletion, given_up_and_gone, given_up_and_done,
-                                    live_given_up], ids=lambda change: change.__name__)  # fmt: skip
+def came_back_after_errors(town: Town) -> None:
+    for code in ("unavailable", "taken_over", "gap"):
+        town.tell("l0", "live_error", code=code)
+
+
+def deleted_by_the_request_before(town: Town) -> None:
+    town.line("r2", "deleted").update(status=404, tries=2)
+    town.line("r3", "aborted").update(status=409, tries=2)
+    town.tell("r2", "refused", what="delete", status=404, code="task_not_found", tries=2)
+    town.tell("r3", "refused", what="abort", status=409, code="upload_closed", tries=2)
+
+
+def passed_on_by_the_balancer(town: Town) -> None:
+    """The gateway that did it was killed before it answered, and another was asked, all in one request."""
+    town.line("r2", "deleted")["status"] = 404
+    town.line("r3", "aborted")["status"] = 404
+    for line in (town.line("r2", "deleted"), town.line("r3", "aborted")):
+        struck(town, line["at"] - 0.5)
+
+
+NO_PROMISE = [
+    unanswered_cancel, unanswered_deletion, given_up_and_gone, given_up_and_done, live_given_up_before_anything,
+    live_given_up_in_the_middle, came_back_after_errors, deleted_by_the_request_before, passed_on_by_the_balancer,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", NO_PROMISE, ids=lambda change: change.__name__)
 def test_what_nobody_was_told_is_no_promise(change: Callable[[Town], None], tmp_path: Path) -> None:
     town = Town()
     change(town)
     assert broken(town, tmp_path) == {}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_session_that_was_left_alone_is_waited_for(tmp_path: Path, listed: bool) -> None:
+    """Its window passes, and a gateway ends it: until then it runs, or is not even listed."""
+    town = Town()
+    town.drop(town.line("l0", "live_done"))
+    kept = town.tasks[BOB]["t9"]
+    if listed:
+        town.tasks[BOB]["t9"] = kept | {"row": kept["row"] | {"state": "running"}}
+    else:
+        del town.tasks[BOB]["t9"]
+    threading.Timer(1.5, lambda: town.tasks[BOB].update(t9=kept)).start()
+    assert broken(town, tmp_path, wait_s=20.0) == {}
 
 
 def test_as_a_program_it_tells_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
+import re
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from standardwebhooks import Webhook
 
+import tests.chaos.cluster.__main__ as program
+from cosygate.client import ClientError
 from tests.chaos.cluster import plan
+from tests.chaos.cluster.asking import Door
+from tests.chaos.cluster.clients import _Told
 from tests.chaos.cluster.control import controlled
 from tests.chaos.cluster.faults import WAYS, Fault, Faults, Remote, schedule
+from tests.chaos.cluster.floors import shortfalls
 from tests.chaos.cluster.journal import Journal, read
+from tests.chaos.cluster.running import Outcome
+from tests.chaos.cluster.sending import give_up
 from tests.support.live_recordings import noise
+from tests.support.receiver import Receiver
 
 KINDS = {
     "gateway": ("gateway-0", "gateway-1"), "worker": ("worker-0", "worker-1"), "engine": ("engine-0", "engine-1"),
@@ -130,6 +146,18 @@ def test_each_fault_is_made_ended_and_told(tmp_path: Path) -> None:
     assert {what for what, *_ in told[5:]} == {"fault_over"} and len(told) == 9
 
 
+def test_a_part_that_was_skipped_can_be_struck_later(tmp_path: Path) -> None:
+    """And does not count as away when another of its kind is next."""
+    cluster, journal = _Cluster(), tmp_path / "journal.jsonl"
+    cluster.parts["gateway-0"].there = False
+    faults = Faults(cluster, Journal(journal))
+    faults.run([Fault(0.0, "gateway", "gateway-0", "kill", 0.1)])
+    faults.run([Fault(0.0, "gateway", "gateway-1", "kill", 0.1)])
+    cluster.parts["gateway-0"].there = True
+    faults.run([Fault(0.0, "gateway", "gateway-0", "kill", 0.1)])
+    assert [line.kind for line in read(journal)] == ["fault_skipped", *["fault", "fault_over"] * 2]
+
+
 def test_faults_end_early_and_leave_all_as_it_was(tmp_path: Path) -> None:
     cluster = _Cluster()
     faults = Faults(cluster, Journal(tmp_path / "journal.jsonl"))
@@ -160,6 +188,107 @@ def test_what_does_not_come_up_is_started_again(tmp_path: Path, failures: int) -
             faults.run([Fault(0.0, "redis", "redis", "kill", 0.1)])
     ends = ["fault_slow", "fault_slow", "fault_over" if failures < 3 else "fault_failed"]
     assert [line.kind for line in read(journal)] == ["fault", *ends]
+
+
+# --- whether a run says anything
+
+PLANNED = schedule(1, 300, KINDS)
+COUNTS = {
+    "recordings asked for": 100, "recordings to be kept": 80, "recordings kept, acknowledged": 80,
+    "live sessions asked for": 5, "live sessions done": 5, "given up by clients": 0,
+}  # fmt: skip
+MADE = Counter(dict.fromkeys(KINDS, 10))
+
+
+def short(counts: dict[str, int], made: Counter[str] = MADE, **other: Any) -> list[str]:
+    asked = {"recordings": 100, "live": 5, "seconds": 300.0, "planned": PLANNED}
+    return shortfalls(COUNTS | counts, made=made, **{**asked, **other})
+
+
+def test_a_run_in_which_all_worked_and_all_was_struck_is_enough() -> None:
+    assert short({}) == []
+    assert short({}, made=Counter(), planned=None) == [], "none was wanted"
+    few = Counter({"gateway": len(PLANNED) // 3 + 1})
+    assert short({}, made=few, seconds=60.0) == [], "a short run may be unlucky"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"recordings asked for": 99}, "recordings asked for: 99 of 100"),
+        ({"recordings kept, acknowledged": 79}, "recordings to be kept, acknowledged: 79 of 80"),
+        ({"live sessions asked for": 4}, "live sessions asked for: 4 of 5"),
+        ({"live sessions done": 4}, "live sessions done: 4 of 5"),
+        ({"given up by clients": 1}, "1 times a client gave up"),
+    ],
+)
+def test_what_did_not_work_is_told(change: dict[str, int], told: str) -> None:
+    assert short(change) == [told]
+
+
+def test_what_was_not_struck_is_told() -> None:
+    assert short({}, made=MADE - Counter(redis=10)) == ["nothing happened to: redis"]
+    few = Counter(dict.fromkeys(KINDS, 1))
+    assert short({}, made=few) == [f"faults: 7 of {round(len(PLANNED) / 3)}"]
+    assert short({}, made=Counter(), planned=[], seconds=1.0) == ["faults: 0 of 1"]
+
+
+@pytest.mark.parametrize(("status", "missed", "exit_status"), [(0, [], 0), (1, [], 1), (0, ["faults: 0 of 1"], 1)])
+def test_the_program_fails_when_too_little_worked(
+    status: int, missed: list[str], exit_status: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    outcome = Outcome(status, "told", {}, short=missed)
+    monkeypatch.setattr(program, "embedded", contextlib.nullcontext)
+    monkeypatch.setattr(program, "run", lambda *_: outcome)
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["chaos", "--embedded"])
+    assert program.main() == exit_status
+    told = capsys.readouterr()
+    assert ("too little: faults: 0 of 1" in told.out) == bool(missed)
+    if kept := re.search("journal, report and logs: (.+)", told.err):
+        Path(kept[1]).rmdir()
+    assert bool(kept) == bool(exit_status)
+
+
+# --- what the clients tell
+
+
+def test_a_webhook_is_told_with_the_tenant_that_signed_it(tmp_path: Path) -> None:
+    secrets = {tenant: "whsec_" + base64.b64encode(tenant.encode() * 8).decode() for tenant in ("acme", "birch", "x")}
+    door = Door("http://127.0.0.1:1", Journal(tmp_path / "journal.jsonl"), {})
+    body = json.dumps({"data": {"task_id": "t0", "state": "succeeded"}}).encode()
+    now = datetime.now(UTC)
+    told = _Told(door, {tenant: secrets[tenant] for tenant in ("acme", "birch")})
+    with Receiver(told.behaviour) as receiver:
+        for tenant, secret in secrets.items():
+            signed = Webhook(secret).sign(f"msg_{tenant}", now, body.decode())
+            headers = {
+                "webhook-id": f"msg_{tenant}",
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": signed,
+            }
+            httpx2.post(f"{receiver.url}/r0", content=body, headers=headers, trust_env=False)
+    assert [(x.data["by"], x.data["tenant"]) for x in read(tmp_path / "journal.jsonl")] == [
+        ("r0", "acme"), ("r0", "birch"), ("r0", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable", "kinds"),
+    [
+        (409, False, ["refused", "gave_up"]),
+        (429, True, ["gave_up"]),
+        (500, False, ["gave_up"]),
+        (None, False, ["gave_up"]),
+    ],
+)
+def test_what_the_library_was_refused_is_told(
+    status: int | None, retryable: bool, kinds: list[str], tmp_path: Path
+) -> None:
+    door = Door("", Journal(tmp_path / "journal.jsonl"), {})
+    give_up(door, "r0", "library", ClientError("x", code="y", status=status, retryable=retryable))
+    assert [line.kind for line in read(tmp_path / "journal.jsonl")] == kinds
 
 
 # --- what the clients will do

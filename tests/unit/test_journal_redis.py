@@ -211,6 +211,40 @@ async def test_who_appends_is_not_asked_about(tmp_path: Path) -> None:
         assert writer.silent_for(0.05)  # type: ignore[attr-defined]
 
 
+# --- audio in grains -----------------------------------------------------------------------------------------------
+
+
+async def test_grains_that_go_together_become_one_entry(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (journal, redis, prefix):
+        writer = (await journal.claim(S1, 1)).writer
+        await asyncio.gather(*(writer.append(sound(n * 2, 2)) for n in range(200)))
+        await writer.append(*(sound(400 + n * 100, 100) for n in range(100)))  # 10,000 bytes
+        writer.append(sound(10_400, 5), event(0))
+        await writer.append(sound(10_405, 5), sound(10_411, 5))  # an event, then a gap
+        ends = [int(key.partition(b"-")[0]) for key, _ in await redis.xrange(keys(prefix)[1])]
+        assert ends == [400, 400 + 8100, 10_400, 10_405, 10_410, 10_416]
+        assert await writer.read(10_000, 1000) == audio(10_000, 410) + bytes(1) + audio(10_411, 5)
+
+
+async def test_a_read_of_grains_is_short_and_holds_nobody_up(tmp_path: Path) -> None:
+    """Appended one after the other, they are an entry each: what one answer has is bounded by their number."""
+    async with opened(tmp_path) as (journal, redis, prefix):
+        writer = (await journal.claim(S1, 1)).writer
+        await writer.append(sound(0, 2))
+        stream = keys(prefix)[1]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for end in range(4, 6002, 2):
+                pipeline.xadd(stream, {"s": audio(end - 2, 2)}, id=f"{end}-0")
+            pipeline.hset(keys(prefix)[0], "end", "6000")
+            await pipeline.execute()
+        sizes: list[int] = []
+        while piece := await writer.read(sum(sizes), 512 * 1024):
+            assert piece == audio(sum(sizes), len(piece))
+            sizes.append(len(piece))
+        assert sizes == [1024] * 5 + [880]
+        assert await writer.read(100, 50) == audio(100, 50)
+
+
 # --- what is left --------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis as Client
+from redis.asyncio.client import Pipeline
 
 from cosygate.adapters.limits_redis import RedisCounters
 from cosygate.kit.clock import SystemClock
@@ -115,6 +116,34 @@ async def test_who_comes_while_others_wait_for_an_answer_waits_half_a_second_too
     finally:
         server.resume()
     await back(counters)
+
+
+async def test_a_crowd_waits_no_longer_when_redis_is_slow(
+    client: Client, counters: RedisCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 go at once: the last of 2,000 would wait for sixteen answers."""
+    assert await taken(counters) == 9
+    execute = Pipeline.execute
+
+    async def slow(pipe: Pipeline, raise_on_error: bool = True) -> list[object]:
+        await asyncio.sleep(0.1)
+        return await execute(pipe, raise_on_error)
+
+    monkeypatch.setattr(Pipeline, "execute", slow)
+    waits: list[float] = []
+
+    async def wait(key: str) -> int:
+        began = time.monotonic()
+        try:
+            return await taken(counters, key)
+        finally:
+            waits.append(time.monotonic() - began)
+
+    outcomes = await asyncio.gather(*(wait(f"t/{n}") for n in range(2000)), return_exceptions=True)
+    assert max(waits) < 0.9  # half a second, and a busy machine
+    assert set(outcomes[:128]) == {9}
+    assert all(one == 9 or isinstance(one, CountersDown) for one in outcomes)
+    assert await taken(counters) == 8  # it is slow, not away
 
 
 async def test_the_event_loop_goes_on_while_redis_hangs(server: Redis, counters: RedisCounters) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cosygate.cli.options import DataDir, fail, settings_from
 
-_MISSING = "install the packages that several machines take: pip install 'cosygate[cluster]'"
+_MISSING = "several machines take more packages: install the packages of the extra `cluster` (docs/deploy.md)"
 
 
 def gateway(

@@ -56,7 +56,7 @@ def migrate(
     except ValueError as error:  # the store cannot be used as it is set
         fail(str(error), 1)
     except ImportError:
-        fail("install the packages that several machines take: pip install 'cosygate[cluster]'", 1)
+        fail("several machines take more packages: install the packages of the extra `cluster` (docs/deploy.md)", 1)
     except OSError as error:
         fail(f"the data folder cannot be used: {error.strerror}", 1)
 

@@ -108,22 +108,22 @@ class _Told:
             state=data.get("state"),
             text=(data.get("result") or {}).get("text"),
             sha256=hashlib.sha256(call.body).hexdigest(),
-            signed=self._signed(call),
+            tenant=self._signed_by(call),
             tries=tries,
         )
         answer(handler, call)
         with self._lock:
             self._tasks.add(str(data.get("task_id")))
 
-    def _signed(self, call: Call) -> bool:
-        """By any tenant: whose it is the task says."""
-        for secret in self._secrets.values():
+    def _signed_by(self, call: Call) -> str | None:
+        """The tenant; whether it is the right one is for the checker to say."""
+        for tenant, secret in self._secrets.items():
             try:
                 Webhook(secret).verify(call.body, call.headers)
-                return True
+                return tenant
             except WebhookVerificationError:
                 continue
-        return False
+        return None
 
     def wait_for_the_last(self, journal: Path, timeout_s: float) -> None:
         """Of the tasks that were to be told about, and that their clients did not delete."""

@@ -142,7 +142,10 @@ class Faults:
 
     def _one(self, fault: Fault, began: float) -> None:
         part = self._cluster.part(fault.part)
-        if not self._take(fault) or not part.running():
+        taken = self._take(fault)
+        if not taken or not part.running():
+            if taken:
+                self._away.discard(fault.part)  # nothing is done to it here: what it lacks is not ours to end
             self._journal.tell("faults", "fault_skipped", **fault.told())
             return
         self._journal.tell("faults", "fault", **fault.told())

@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.chaos.cluster.journal import Line
-from tests.chaos.cluster.rules import Tell, check_events, check_webhooks
+from tests.chaos.cluster.rules import Tell, check_events, check_receiver, check_refusals, check_webhooks
 from tests.chaos.cluster.stories import TERMINAL, Story, Violation
 from tests.chaos.cluster.world import Shown
+
+# After these a client comes back (docs/live.md): a part was away, or somebody came between. The others end a session.
+PASSING = frozenset(
+    {
+        "breaker_open", "database_busy", "draining", "engine_busy", "engine_leaving", "engine_unavailable", "gap",
+        "keys_unavailable", "limits_unavailable", "live_idle", "quota_exceeded", "queue_full", "rate_limited",
+        "reader_too_slow", "sessions_full", "storage_full", "storage_unavailable", "taken_over", "tenant_queue_full",
+        "too_many_sessions", "unavailable",
+    }
+)  # fmt: skip
 
 
 def check_speech(
@@ -20,6 +30,11 @@ def check_speech(
     def tell(rule: str, detail: str, *lines: Line) -> None:
         found.append(Violation(rule, story.who, detail, lines or (story.asked,)))
 
+    check_refusals(story, tell)
+    for line in story.of("live_error"):
+        if line.data["code"] not in PASSING:
+            tell("live_error", f"{line.data['code']}", line)
+    check_receiver(story, {line.data["session"] for line in story.of("live_ready")}, webhooks, tell)
     finals = _finals(story, tell)
     _acks(story, tell)
     for line in story.of("live_gap"):
@@ -27,6 +42,11 @@ def check_speech(
     _done(story, finals, tell)
     _transcript(story, finals, row, shown, webhooks, tell)
     return found
+
+
+def promised(story: Story) -> list[Line]:
+    """What was told that cannot be taken back: finals, and sound that the client may forget."""
+    return [x for x in story.of("live_final", "live_ack", "live_done") if x.kind != "live_ack" or x.data["safe"] > 0]
 
 
 def _finals(story: Story, tell: Tell) -> dict[int, Line]:
@@ -87,12 +107,12 @@ def _transcript(
     if done and told != wanted:
         tell("live_wrong_text", f"{_first_difference(told, wanted)} of what was told", *finals.values(), *done)
     if row is None or shown is None:
-        if done:
-            tell("task_missing", f"task {done[0].data['task_id']}", *done)
+        if promised(story):
+            tell("task_missing", f"no task, and {len(told)} finals were told", *promised(story)[-3:])
         return
     if row["state"] != "succeeded":
-        if done or row["state"] in TERMINAL:
-            tell("task_failed" if row["state"] in TERMINAL else "not_finished", f"it is {row['state']}", *done)
+        # Also where the client gave up: without one the session ends by itself, once its window has passed.
+        tell("task_failed" if row["state"] in TERMINAL else "not_finished", f"it is {row['state']}", *done)
         return
     heard = [(s["id"], s["start"], s["end"], s["text"]) for s in shown.transcript.get("segments", ())]
     expected = [(n, round(a / rate, 3), round(b / rate, 3), text) for n, (a, b, text) in enumerate(wanted)]
@@ -103,9 +123,13 @@ def _transcript(
             tell("wrong_audio", f"it answers {shown.audio_status}, with {shown.pcm_samples} samples", *done)
         check_events(story, row, shown, tell)
         check_webhooks(story, row, webhooks, tell)
+        return
     # Of a session whose client gave up: what was told stays, as far as it goes.
-    elif heard[: len(told)] != [(n, round(a / rate, 3), round(b / rate, 3), x) for n, (a, b, x) in enumerate(told)]:
+    if heard[: len(told)] != [(n, round(a / rate, 3), round(b / rate, 3), x) for n, (a, b, x) in enumerate(told)]:
         tell("live_changed", "the transcript does not begin with the finals that were told", *finals.values())
+    safe = max((x.data["safe"] for x in story.of("live_ack")), default=0)
+    if safe and (shown.audio_status != 200 or shown.pcm_samples < safe):
+        tell("wrong_audio", f"it answers {shown.audio_status}, with {shown.pcm_samples} samples; {safe} were safe")
 
 
 def _first_difference(got: Sequence[object], wanted: Sequence[object]) -> str:

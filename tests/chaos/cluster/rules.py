@@ -3,7 +3,7 @@ side, what the API shows on the other. RULES lists all, also those of live sessi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,8 @@ from tests.chaos.cluster.stories import ENDS, TERMINAL, Deletion, Story, Violati
 from tests.chaos.cluster.world import Shown
 
 RULES = {
-    "task_missing": "an acknowledged recording, or a live session that was told `done`, has no task",
+    "refused_unasked": "a request that nothing was wrong with was refused for good",
+    "task_missing": "an acknowledged recording, or a live session that was told a final, `safe` or `done`, has no task",
     "two_tasks": "one recording has two tasks, or was told two",
     "unasked_task": "a task exists that nobody asked for",
     "task_of_aborted": "a recording that was aborted has a task",
@@ -31,8 +32,9 @@ RULES = {
     "events_back": "a task's events came twice, or backwards",
     "webhook_missing": "a task that has ended was to be told by a webhook, and was not",
     "webhook_two": "one task was told under two webhook ids, or with two contents",
-    "webhook_wrong": "a webhook contradicts its task",
-    "webhook_forged": "a webhook's signature is nobody's",
+    "webhook_wrong": "a webhook contradicts its task, or is of a task that is not this receiver's",
+    "webhook_forged": "a webhook's signature is nobody's, or another tenant's",
+    "live_error": "a live session was told an error that no fault explains",
     "live_changed": "a final that was told is another now",
     "live_ids": "the ids of finals do not rise by one",
     "live_overlap": "the samples of two finals overlap",
@@ -54,7 +56,9 @@ def check_recording(
     def tell(rule: str, detail: str, *lines: Line) -> None:
         found.append(Violation(rule, story.who, detail, (story.asked, *lines)))
 
+    check_refusals(story, tell)
     _tasks(story, rows, upload, tell)
+    check_receiver(story, {row["task_id"] for row in rows} | set(story.tasks()), webhooks, tell)
     for row in rows:
         _task(story, row, shown[row["task_id"]], webhooks, tell)
     _chunks(story, rows, upload, tell)
@@ -62,6 +66,16 @@ def check_recording(
 
 
 Tell = Callable[..., None]
+
+
+def check_refusals(story: Story, tell: Tell) -> None:
+    """What was refused with 429 or 5xx is tried again, and told as `later`. A deletion that is asked for once more may
+    find that the request before has come to it; one whose first request finds nothing has a rule of its own."""
+    for line in story.of("refused"):
+        what, status, tries = (line.data[name] for name in ("what", "status", "tries"))
+        if what in ("delete", "abort") and (status == 404 or (status == 409 and tries > 1)):
+            continue
+        tell("refused_unasked", f"{what}: {status} {line.data.get('code')}, at try {tries}", line)
 
 
 def _tasks(story: Story, rows: Sequence[Mapping[str, Any]], upload: Mapping[str, Any] | None, tell: Tell) -> None:
@@ -79,8 +93,14 @@ def _tasks(story: Story, rows: Sequence[Mapping[str, Any]], upload: Mapping[str,
             tell("task_missing", f"task {task} is not in the list", line)
         if task in there and deletion and deletion.must_be_gone:
             tell("deleted_task_there", f"task {task}", deletion.line)
-    if not told and upload and upload.get("state") == "complete" and not there:
+    if deletion and deletion.missing:
+        tell("task_missing", "it was not there to be deleted", deletion.line)
+    if told or there or story.of("aborted", "aborting"):
+        return
+    if upload and upload.get("state") == "complete":
         tell("task_missing", "its upload is complete, and has no task")
+    elif {line.data["seq"] for line in story.of("chunk")} >= set(range(story.asked.data["last"] + 1)):
+        tell("task_missing", "every chunk was acknowledged, and there is no task", *story.of("chunk"))
 
 
 def _abort_held(story: Story) -> bool:
@@ -186,6 +206,15 @@ def _segments(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     return found
 
 
+def check_receiver(story: Story, own: Set[str], webhooks: Sequence[Line], tell: Tell) -> None:
+    """`webhooks`: all that came to this client's address. `own`: its tasks."""
+    for line in webhooks:
+        if line.data["task"] not in own:
+            tell("webhook_wrong", f"of task {line.data['task']}, which is not this client's", line)
+        elif not story.asked.data["webhook"]:
+            tell("webhook_wrong", "nobody asked for it", line)
+
+
 def check_webhooks(story: Story, row: Mapping[str, Any], webhooks: Sequence[Line], tell: Tell) -> None:
     """`webhooks`: those that came for this client."""
     if not story.asked.data["webhook"]:
@@ -204,9 +233,12 @@ def check_webhooks(story: Story, row: Mapping[str, Any], webhooks: Sequence[Line
 
 def _chunks(story: Story, rows: Sequence[Mapping[str, Any]], upload: Mapping[str, Any] | None, tell: Tell) -> None:
     """Of a recording that never became a task: its acknowledged chunks wait for the rest."""
-    if rows or story.of("aborted") or story.of("deleting") or story.tasks():
-        return
     acknowledged = {line.data["seq"]: line for line in story.of("chunk")}
+    began, told = story.of("aborting"), story.of("aborted")
+    if began and told and acknowledged and story.never_there(began[0], told[-1]):
+        tell("chunk_lost", "there was no upload to be aborted", *acknowledged.values(), told[-1])
+    if rows or began or told or story.of("deleting") or story.tasks():
+        return
     received = set((upload or {}).get("received") or ())
     for seq, line in acknowledged.items():
         if seq not in received:

@@ -20,6 +20,8 @@ from deploy.local_cluster.topology import LocalCluster
 from tests.chaos.cluster import plan
 from tests.chaos.cluster.control import controlled
 from tests.chaos.cluster.embedded import SETTINGS, Embedded, settle
+from tests.chaos.cluster.faults import schedule
+from tests.chaos.cluster.floors import shortfalls
 from tests.chaos.cluster.journal import read
 
 REPOSITORY = Path(__file__).absolute().parents[3]
@@ -50,12 +52,17 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)  # that were made, by what and what to
     clients_s: float = 0.0
     checked_s: float = 0.0  # from the clients' end to the checker's
+    short: list[str] = field(default_factory=list)  # what was not reached (floors.py)
+
+    @property
+    def passed(self) -> bool:
+        return self.status == 0 and not self.short
 
     def text(self) -> str:
         rows = [f"{name:34}{count:8}" for name, count in sorted(self.faults.items())]
         rows += [f"{'seconds for the clients':34}{self.clients_s:8.0f}"]
         rows += [f"{'seconds for the rest, and checking':34}{self.checked_s:8.0f}"]
-        return "\n".join([*rows, self.told])
+        return "\n".join([*rows, self.told, *(f"too little: {each}" for each in self.short)])
 
 
 class Cluster:
@@ -144,13 +151,22 @@ def run(installation: Cluster | Embedded, folder: Path, asked: Plan) -> Outcome:
     lines = read(journal)
     began = time.monotonic()
     status, told, report = check(installation.url, journal, tokens, folder / "report.json")
+    faults = [(x.data["do"], x.data["part"].partition("-")[0]) for x in lines if x.kind == "fault"]
     return Outcome(
         status,
         told,
         report,
-        Counter(f"{x.data['do']} {x.data['part'].partition('-')[0]}" for x in lines if x.kind == "fault"),
+        Counter(f"{do} {kind}" for do, kind in faults),
         next(x.data["seconds"] for x in lines if x.who == "run" and x.kind == "ended"),
         time.monotonic() - began,
+        shortfalls(
+            report["counts"],
+            recordings=asked.recordings,
+            live=asked.live,
+            seconds=asked.seconds,
+            planned=schedule(asked.seed, asked.seconds, installation.kinds(), asked.every_s) if asked.every_s else None,
+            made=Counter(kind for _, kind in faults),
+        ),
     )
 
 

@@ -38,6 +38,13 @@ def send(door: Door, recording: Recording, webhook_url: str | None) -> None:
         sender.client.close()
 
 
+def give_up(door: Door, who: str, what: str, error: ClientError) -> None:
+    """The library has: told, and whether it was refused."""
+    if error.status is not None and 400 <= error.status < 500 and not error.retryable:
+        door.journal.tell(who, "refused", what=what, status=error.status, code=error.code, tries=error.tries)
+    door.journal.tell(who, "gave_up", what=what, code=error.code, tries=error.tries)
+
+
 class _Sender:
     def __init__(self, door: Door, recording: Recording, webhook_url: str | None) -> None:
         self.recording = recording
@@ -108,6 +115,7 @@ class _Sender:
     def _abort(self) -> None:
         """Some chunks, never the last: nothing can have become a task."""
         self._send([chunk for chunk in self.recording.chunks if chunk.seq != self.recording.last])
+        self.tell("aborting")
         answer = self.client.ask("DELETE", self.path, "abort")
         self.tell("aborted", status=answer.status, tries=answer.tries)
 
@@ -158,7 +166,7 @@ class _Sender:
                     heard = library.transcript(task.id)
                     self.tell("result", task=task.id, state="succeeded", text=heard.text)
             except ClientError as error:
-                self.tell("gave_up", what="library", code=error.code, tries=error.tries)
+                give_up(door, recording.who, "library", error)
 
     # --- the task
 

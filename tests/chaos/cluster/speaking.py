@@ -17,7 +17,7 @@ from cosygate.client.live_wire import Door as LiveDoor
 from cosygate.client.live_wire import Patience
 from tests.chaos.cluster.asking import Door
 from tests.chaos.cluster.plan import Speech
-from tests.chaos.cluster.sending import PATIENT
+from tests.chaos.cluster.sending import PATIENT, give_up
 
 _TOLD = {
     "ready": ("session", "offset"),
@@ -75,7 +75,7 @@ def speak(door: Door, speech: Speech, webhook_url: str | None) -> None:
             _play(live, speech, door.enough)
             live.end(_END_S)
     except ClientError as error:
-        tell(speech.who, "gave_up", what="live", code=error.code, tries=error.tries)
+        give_up(door, speech.who, "live", error)
     except RuntimeError as error:  # ended already by the library: its error was told
         tell(speech.who, "gave_up", what="live", code=str(error)[:80], tries=0)
 

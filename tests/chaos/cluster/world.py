@@ -8,7 +8,7 @@ import io
 import json
 import time
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,13 +123,15 @@ class Silent(Exception):
     """The installation does not answer: there is nothing to compare with."""
 
 
-def wait_until_ended(api: Api, timeout_s: float) -> dict[str, World]:
-    """All tasks of all principals, once all have ended, or `timeout_s` is over."""
+def wait_until_ended(api: Api, timeout_s: float, awaited: Set[tuple[str, str]] = frozenset()) -> dict[str, World]:
+    """All tasks of all principals, once all have ended, or `timeout_s` is over. `awaited`: (principal, task) of such as
+    need not be listed yet."""
     deadline = time.monotonic() + timeout_s
     while True:
         worlds = {principal: World(api.tasks(principal)) for principal in api.principals()}
         running = sum(row["state"] not in TERMINAL for world in worlds.values() for row in world.rows)
-        if not running or time.monotonic() > deadline:
+        listed = {(principal, row["task_id"]) for principal, world in worlds.items() for row in world.rows}
+        if (not running and awaited <= listed) or time.monotonic() > deadline:
             return worlds
         time.sleep(min(1.0 + running / 100, 5.0))
 
