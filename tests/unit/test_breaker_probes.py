@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from cosygate import errors
-from cosygate.kit.breaker import PROBE_S, Phase
+from cosygate.adapters.breaker_memory import MemoryBreakers
+from cosygate.flows.breakers import Breakers
+from cosygate.kit.breaker import PROBE_S, Breaker, Phase
 from cosygate.ports.engine import Accepted, EngineEvent, Heard, ListenEvent, Progress
+from tests.support.clock import MovedClock, SeededRandomness
 from tests.support.told_engines import WORDS, Room
 
 
@@ -125,3 +129,33 @@ async def test_a_probe_without_end_is_not_waited_for(house: Room) -> None:
     await house.call()
     assert house.phase() is Phase.CLOSED
     assert await silent == 0
+
+
+class FarBoard(MemoryBreakers):
+    """The first probe that is taken there is answered never."""
+
+    far = True
+
+    async def change(self, engine: str, step: Callable[[Breaker], Breaker]) -> Breaker:
+        after = await super().change(engine, step)
+        if self.far and after.probe:
+            self.far = False
+            await asyncio.Event().wait()
+        return after
+
+
+async def test_a_probe_whose_caller_left_while_it_was_taken_is_anothers() -> None:
+    board, clock = FarBoard(), MovedClock()
+    room = Breakers(board, clock, SeededRandomness(), open_s=60.0)
+    for _ in range(5):
+        room.failed("far:1")
+    await clock.advance(0)
+    await clock.advance(67)
+    assert room.of("far:1").phase(clock.monotonic()) is Phase.HALF_OPEN
+    asking = asyncio.create_task(room.probe("far:1"))
+    await clock.advance(0)
+    assert board.look("far:1").probe
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await clock.advance(0)
+    assert await room.probe("far:1") != ""

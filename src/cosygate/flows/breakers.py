@@ -89,6 +89,9 @@ class Breakers:
             after = await self._change(engine, [(now, lambda breaker: breaker.probing(now, who))])
         except BoardBusy:
             return ""
+        except asyncio.CancelledError:  # it may have been taken all the same
+            self.released(engine, who)
+            raise
         if after.probe != who:
             return ""
         _log.info("breaker.probing", engine=engine)
