@@ -86,6 +86,28 @@ async def test_a_closed_upload_frees_its_name_and_cannot_complete(records: SqlRe
     assert await records.jobs.page(OWNER, state=None, before=None, limit=10) == []
 
 
+async def test_an_upload_that_is_given_up_keeps_its_name_until_it_is_closed(records: SqlRecords) -> None:
+    await records.uploads.open(new_upload(1, session="talk"), max_open=9)
+    expires_at = new_upload(1).expires_at
+    for _ in range(2):
+        assert await records.uploads.give_up("upload-1") is True
+        found = await records.uploads.open(new_upload(2, session="talk"), max_open=1)
+        assert (found.id, found.given_up, found.state) == ("upload-1", True, UploadState.OPEN)
+        assert found == await records.uploads.find(OWNER, "talk")
+        assert [upload.id for upload in await records.uploads.stale(0.0, 10)] == ["upload-1"]
+    with pytest.raises(errors.UploadClosed, match="given up"):
+        await records.uploads.complete(new_job(1, session="talk"))
+    assert await records.uploads.close("upload-1", UploadState.ABORTED) is True
+    assert await records.uploads.give_up("upload-1") is False
+    with pytest.raises(errors.UploadClosed, match="aborted"):
+        await records.uploads.complete(new_job(1, session="talk"))
+    begun = await records.uploads.open(new_upload(2, session="talk"), max_open=9)
+    assert (begun.id, begun.given_up, begun.expires_at) == ("upload-2", False, expires_at)
+    await records.uploads.complete(new_job(2, session="talk"))
+    assert await records.uploads.give_up("upload-2") is False
+    assert await records.uploads.give_up("upload-9") is False
+
+
 async def test_a_complete_upload_is_not_closed(records: SqlRecords) -> None:
     await submit(records, 1)
     assert await records.uploads.close("upload-1", UploadState.ABORTED) is False

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, expect
 
 from deploy.local_cluster.services import ObjectStore
 from tests.page.conftest import SCRIPT, open_transcript, speech, until
@@ -62,36 +62,4 @@ def test_it_plays_from_the_store(browser: Browser, server: Server, store: Object
     until(page, f"{SOUND}.currentTime > 4.1")
     assert any(url.startswith(f"http://localhost:{store.port}/cosygate/uploads/") for url in asked)
     assert said == []
-    context.close()
-
-
-def test_an_address_that_has_expired_is_asked_for_again(browser: Browser, server: Server, store: ObjectStore) -> None:
-    """Chromium asks the store for each new range, not us. (Our store does not look at the time: the test does.)"""
-    with server.http("later") as http:
-        last = {"is_last": "1", "filename": "long.wav"}
-        http.put("/v1/audio/long/0", content=speech(240), params=last, timeout=60).raise_for_status()
-    context = browser.new_context()
-    given: list[str] = []
-    expired: set[str] = set()
-
-    def answer(route: Route) -> None:
-        given.append(route.request.url)
-        if route.request.url in expired:
-            route.fulfill(status=403)
-        else:
-            route.continue_()
-
-    context.route(f"http://localhost:{store.port}/**", answer)
-    page = context.new_page()
-    page.goto(f"{server.url}/#token={server.token('later')}")
-    expect(page.locator("#choose")).to_be_visible()
-    open_transcript(page, "long.wav")
-    until(page, f"{SOUND}.readyState >= 1")
-    page.wait_for_timeout(1100)  # the next signature is another one
-    expired.update(given)
-    page.evaluate(f"{SOUND}.muted = true")
-    page.evaluate(f"void ({SOUND}.currentTime = 200, {SOUND}.play())")
-    until(page, f"{SOUND}.currentTime > 200.2")
-    assert set(given) - expired and given.count(given[0]) > 1
-    assert page.evaluate("document.querySelector('.player.broken')") is None
     context.close()

@@ -52,13 +52,13 @@ async def house(tmp_path: Path, store_clock: ShiftedClock) -> AsyncIterator[Hous
     await records.close()
 
 
-async def send(house: House, seq: int, body: bytes = b"x", *, last: bool = False) -> Stored:
+async def send(house: House, seq: int, body: bytes = b"x", *, last: bool = False, session: str = "s") -> Stored:
     async def pieces() -> AsyncIterator[bytes]:
         yield body
 
     received = await house.ingest.receive(pieces(), Digests())
     try:
-        return await house.ingest.put(ALICE, "s", seq, received, "0" * 32, TranscribeOptions() if last else None)
+        return await house.ingest.put(ALICE, session, seq, received, "0" * 32, TranscribeOptions() if last else None)
     finally:
         await received.close()
 
@@ -84,8 +84,8 @@ def housekeeping(house: House) -> Housekeeping:
     )  # fmt: skip
 
 
-async def open_now(house: House) -> str:
-    upload = await house.records.uploads.find(ALICE.owner, "s")
+async def open_now(house: House, session: str = "s") -> str:
+    upload = await house.records.uploads.find(ALICE.owner, session)
     assert upload is not None
     return upload.id
 
@@ -105,7 +105,7 @@ async def test_the_last_chunk_in_the_moment_of_expiry_keeps_its_recording(house:
     await send(house, 0, wav(0.1))
     upload_id = await open_now(house)
     house.clock.wall += 1e6
-    before(house.records.uploads, "close", lambda: send(house, 1, last=True))
+    before(house.records.uploads, "give_up", lambda: send(house, 1, last=True))
     await housekeeping(house).expire_uploads()
     [job] = await house.records.jobs.page(ALICE.owner, state=None, before=None, limit=9)
     assert job.upload_id == upload_id
@@ -220,6 +220,38 @@ async def test_every_end_of_a_task_is_counted(house: House) -> None:
         house.clock.mono += 30.0
         await reaper.round()
     assert (counted(JobState.CANCELLED), counted(JobState.FAILED)) == (cancelled + 1, failed + 1)
+
+
+async def test_after_an_outage_of_the_database_nobody_counts_as_dead(house: House) -> None:
+    """It let nobody renew, either: who lives gets the whole time anew."""
+    await house.submit("s", wav(0.1))
+    claim = await house.transcribe.claim("alive")
+    assert claim is not None
+    reaper = Reaper(house.records.leases, house.clock, 30.0)
+    await reaper.round()
+    real = house.records.leases.running
+
+    async def away(claimant: str | None = None) -> Any:
+        raise errors.DatabaseBusy
+
+    cast("Any", house.records.leases).running = away
+    for _ in range(7):
+        house.clock.mono += 5.0
+        with pytest.raises(errors.DatabaseBusy):
+            await reaper.round()
+    cast("Any", house.records.leases).running = real
+    assert await reaper.round() == 0
+    house.clock.mono += 30.0
+    assert await reaper.round() == 1  # and who does not live is found all the same
+
+
+async def test_a_crowd_without_rows_is_the_wrong_database_and_stays(house: House, store_clock: ShiftedClock) -> None:
+    for number in range(25):
+        await send(house, 0, session=f"moved-{number}")
+        await house.records.uploads.close(await open_now(house, f"moved-{number}"), UploadState.ABORTED)
+    store_clock.shift = 3700.0
+    await housekeeping(house).sweep_orphans()
+    assert len(await house.store.survey.uploads()) == 25
 
 
 async def test_a_renewal_that_finds_the_disk_full_tries_again(house: House) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cosygate import errors
 from cosygate.flows.ingest import Ingest
+from cosygate.flows.open_uploads import end_upload
 from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
@@ -23,12 +24,14 @@ _BATCH = 200
 _TOGETHER = 4  # jobs in one message: whoever gets it takes on what is left until there is nothing
 _BATCHES = 50  # of what is due, in one round: with a round a minute, 160 tasks a second
 _GONE_S = 30 * 86_400.0  # then a receiver that said 410 is forgotten: whoever has one for each task fills no disk
+_ORPHANS_FEW, _ORPHANS_SHARE = 20, 0.1  # beyond both, what has no row is not erased
 _ORPHAN_S = 3600.0  # a folder without a row this long after its last change is nobody's
 
 
 class Reaper:
     """Requeues claims whose beat stood still for `expire_s` on this process's own monotonic clock: no wall clock, and
-    no other machine's, decides. A reaper that has just started gives every claim the whole time."""
+    no other machine's, decides. A reaper that has just started gives every claim the whole time, and so does one that
+    could not look: a database that was away let nobody renew either."""
 
     def __init__(self, leases: Leases, clock: Clock, expire_s: float) -> None:
         self._leases = leases
@@ -41,9 +44,10 @@ class Reaper:
         now = self._clock.monotonic()
         seen: dict[tuple[str, int], tuple[int, float]] = {}
         still: list[Beat] = []
+        earlier, self._seen = self._seen, {}  # after a look that fails nobody is known to have stood still: see below
         for claim in await self._leases.running():
             key = (claim.job_id, claim.fence)
-            beat, since = self._seen.get(key, (-1, now))
+            beat, since = earlier.get(key, (-1, now))
             seen[key] = (claim.beat, since if beat == claim.beat else now)
             if now - seen[key][1] >= self._expire_s:
                 still.append(claim)
@@ -120,9 +124,8 @@ class Housekeeping:
     async def _expire(self, upload: Upload) -> None:
         if await self._complete_if_whole(upload.id, upload.owner, upload.session_id):
             return
-        # Not closed: its last chunk came at this very moment, and it is somebody's task now.
-        if await self.uploads.close(upload.id, UploadState.EXPIRED):
-            await self.parts.erase(upload.id)
+        # Not ended: its last chunk came at this very moment, and it is somebody's task now.
+        if await end_upload(self.uploads, self.parts, upload.id, UploadState.EXPIRED):
             _log.info("upload.expired", upload_id=upload.id)
 
     async def reconcile(self) -> int:
@@ -138,7 +141,7 @@ class Housekeeping:
         try:
             listing = await self.parts.list(upload_id)
             upload = await self.uploads.find(owner, session_id)
-            if not listing.complete or upload is None or upload.id != upload_id:
+            if not listing.complete or upload is None or upload.id != upload_id or upload.given_up:
                 return False
             await self.ingest.complete(upload, listing, trace_id=upload_id)
         except (errors.UnsupportedMedia, errors.RecordingEmpty, errors.Conflict, errors.NotFound):
@@ -165,13 +168,19 @@ class Housekeeping:
                 return
 
     async def sweep_orphans(self) -> None:
-        """Parts of uploads that are neither open nor complete: a crash between closing and erasing leaves them."""
+        """Parts of uploads that are neither open nor complete: a chunk that came late leaves them, when its process
+        ended after it had revived an erased place."""
         old = [uid for uid, age in (await self.survey.uploads()).items() if age > _ORPHAN_S]
+        orphans: list[str] = []
         for start in range(0, len(old), _BATCH):
             batch = old[start : start + _BATCH]
             known = await self.uploads.known(batch)
-            for upload_id in batch:
-                if upload_id not in known:
-                    await self.parts.erase(upload_id)
-                    _log.info("upload.orphan_erased", upload_id=upload_id)
+            orphans += [upload_id for upload_id in batch if upload_id not in known]
+        if len(orphans) > max(_ORPHANS_FEW, _ORPHANS_SHARE * len(old)):
+            # No crashes leave so many: it is the wrong database, an older copy of it, or an installation that moves in.
+            _log.error("upload.orphans_kept", count=len(orphans), stored=len(old))
+            orphans = []
+        for upload_id in orphans:
+            await self.parts.erase(upload_id)
+            _log.info("upload.orphan_erased", upload_id=upload_id)
         await self.survey.sweep(_ORPHAN_S)

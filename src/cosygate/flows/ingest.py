@@ -1,19 +1,20 @@
 """Chapter one: parts arrive, in any order and in parallel, and the chunk that completes them makes the job.
 
-The listing of stored parts is the truth. A chunk that is neither the first nor the completing one touches no database:
-which upload a session_id means is remembered, and a place that is gone (aborted, expired, deleted) makes us look again.
+The listing of stored parts is the truth. A chunk that is neither the first nor the completing one writes no row: which
+upload a session_id means is remembered, and looked at every few seconds, or at once when its place is gone (aborted,
+expired, deleted).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cosygate import errors
 from cosygate.flows.holds import Line
+from cosygate.flows.open_uploads import OpenUploads, end_upload
 from cosygate.flows.webhooks import Callbacks
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock, Randomness, time_ordered_id
@@ -28,9 +29,9 @@ from cosygate.ports.engine import ModelInfo
 from cosygate.ports.queue import Queue
 from cosygate.ports.records import UploadRecords
 
-_REMEMBERED = 8192  # uploads per process
 _PRIORITY = {Priority.NORMAL: 0, Priority.LOW: 10}
 _UNCOUNTED = Line()
+_BEGIN_TRIES = 3  # while what the session_id meant is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Ingest:
         self._compressed_media = compressed_media
         self._callbacks = callbacks
         self._line = line
-        self._open: OrderedDict[tuple[str, str], Upload] = OrderedDict()
+        self._open = OpenUploads(uploads, clock)
         self._binding: dict[tuple[str, str], asyncio.Task[Upload]] = {}
 
     async def receive(self, body: AsyncIterator[bytes], digests: Digests) -> Received:
@@ -126,31 +127,30 @@ class Ingest:
     async def _store(self, caller: Principal, session_id: str, seq: int, received: Received,
                      mark: LastMark | None, beginning: Beginning | None) -> tuple[Upload, Listing]:  # fmt: skip
         key, most = (caller.owner, session_id), self.limits.recording_bytes
-        upload = self._open.get(key)
+        upload = await self._open.recall(*key)
         if upload is not None:
             try:
                 return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
             except errors.UploadNotFound:
-                self._open.pop(key, None)  # aborted, expired or deleted since; perhaps begun anew
+                self._open.forget(upload)  # aborted, expired or deleted since; perhaps begun anew
         upload = await self._bind(caller.owner, session_id, beginning)
         if upload.state is UploadState.COMPLETE:
             # Never revives a place that deletion is just removing: a repeat of a stored chunk finds it.
             return upload, await self._parts.put(upload.id, seq, received, mark, max_bytes=most)
         listing = await self._parts.put(upload.id, seq, received, mark, max_bytes=most, create=True)
+        asked = self._clock.monotonic()
         if not listing.complete:  # else completing it looks at the row
-            bound = await self._uploads.find(*key)
+            bound = await self._open.find(*key)
             if bound is None or bound.id != upload.id:
                 await self._give_up(upload)
                 raise errors.UploadClosed("the upload was given up meanwhile")
-        self._open[key] = upload
-        if len(self._open) > _REMEMBERED:
-            self._open.popitem(last=False)
+        self._open.remember(upload, asked)
         return upload, listing
 
     async def _give_up(self, upload: Upload) -> None:
         """Forgets an upload that was aborted, expired or deleted while a chunk of it was on its way. The chunk may have
         revived its place after that was erased; nothing may be acknowledged in there."""
-        self._open.pop((upload.owner, upload.session_id), None)
+        self._open.forget(upload)
         self._line.gone(upload.id)
         await self._parts.erase(upload.id)
 
@@ -173,12 +173,12 @@ class Ingest:
         """Counted first: once the row is there, other gateways acknowledge chunks of it, and it cannot be refused. Only
         when no row is there: what another gateway began takes no place in the count, not even for a moment."""
         if beginning is not None:
-            if (there := await self._uploads.find(owner, session_id)) is not None:
+            if (there := await self._open.find(owner, session_id)) is not None:
                 return there
             try:
                 await beginning.begun()
             except errors.CosyGateError:
-                if (there := await self._uploads.find(owner, session_id)) is not None:
+                if (there := await self._open.find(owner, session_id)) is not None:
                     return there
                 raise
         now = self._clock.now()
@@ -192,9 +192,13 @@ class Ingest:
         )
         began = False
         try:
-            upload = await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
-            began = upload.id == fresh.id
-            return upload
+            for _ in range(_BEGIN_TRIES):
+                upload = await self._uploads.open(fresh, max_open=self.limits.open_per_owner)
+                if not upload.given_up:
+                    began = upload.id == fresh.id
+                    return upload
+                await end_upload(self._uploads, self._parts, upload.id, UploadState.ABORTED)
+            raise errors.Unavailable("the upload is being given up")
         finally:
             if beginning is not None and not began:
                 await beginning.undone()
@@ -207,7 +211,7 @@ class Ingest:
         """Whether the upload is open or complete; None: whether the caller has any open one."""
         if session_id is None:
             return await self._uploads.any_open(caller.owner)
-        return await self._uploads.find(caller.owner, session_id) is not None
+        return await self._open.find(caller.owner, session_id) is not None
 
     async def complete(self, upload: Upload, listing: Listing, trace_id: str) -> str:
         """The job of a complete upload: made now, or the one that exists. O(parts); merges nothing."""
@@ -237,7 +241,7 @@ class Ingest:
         if job.id == new.id:
             self._line.queued(upload.id, tenant_of(new.owner), new.size, new.cost_s)
         self._line.gone(upload.id)  # by another chunk's hand
-        self._open.pop((upload.owner, upload.session_id), None)
+        self._open.forget(upload)
         tracing.current().set({"cosygate.task_id": job.id})
         await self._queue.hint(job.id)
         return job.id
@@ -270,18 +274,18 @@ class Ingest:
 
     async def status(self, caller: Principal, session_id: str) -> UploadStatus:
         """Where to resume. Raises UploadNotFound."""
-        upload = await self._uploads.find(caller.owner, session_id)
+        upload = await self._open.find(caller.owner, session_id)
         if upload is None:
             raise errors.UploadNotFound()
         return UploadStatus(upload, await self._parts.list(upload.id))
 
     async def abort(self, caller: Principal, session_id: str) -> None:
-        """Gives an open upload up and erases its parts. Raises UploadNotFound, UploadClosed (it is a task already)."""
+        """Gives an open upload up and erases its parts; one that was cut off is finished by the next. Raises
+        UploadNotFound, UploadClosed (it is a task already)."""
         upload = await self._uploads.find(caller.owner, session_id)
         if upload is None:
             raise errors.UploadNotFound()
-        if not await self._uploads.close(upload.id, UploadState.ABORTED):
+        self._open.forget(upload)
+        if not await end_upload(self._uploads, self._parts, upload.id, UploadState.ABORTED):
             raise errors.UploadClosed("the recording is complete: delete its task")
-        self._open.pop((caller.owner, session_id), None)
         self._line.gone(upload.id)
-        await self._parts.erase(upload.id)

@@ -38,8 +38,13 @@ class Upload:
     session_id: str
     state: UploadState
     created_at: float  # seconds since the epoch
-    expires_at: float
+    expires_at: float  # negated once it is given up
     job_id: str | None = None  # once complete
+
+    @property
+    def given_up(self) -> bool:
+        """It cannot complete any more, and keeps its session_id only until its parts are erased."""
+        return self.expires_at < 0
 
 
 @dataclass(frozen=True, slots=True)

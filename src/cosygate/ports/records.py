@@ -21,18 +21,22 @@ class UploadRecords(Protocol):
         Raises TooManyUploads when the owner has `max_open` open ones (counted in the same transaction)."""
 
     async def find(self, owner: str, session_id: str) -> Upload | None:
-        """The upload that the owner's session_id is bound to: open or complete."""
+        """The upload that the owner's session_id is bound to: open (perhaps given up) or complete."""
 
     async def complete(self, job: NewJob) -> Job:
         """In one transaction: the upload becomes complete, its job queued with a first `progress` event and an
         outbox row. Repeating it, from anywhere, returns the job that exists (UNIQUE(upload_id)). Raises
-        UploadClosed when the upload is aborted or expired, UploadNotFound when its row is gone."""
+        UploadClosed when the upload is given up, aborted or expired, UploadNotFound when its row is gone."""
+
+    async def give_up(self, upload_id: str) -> bool:
+        """An open upload cannot complete any more, but keeps its session_id until it is closed; meanwhile it is stale.
+        Repeating it is fine. False when it is not open."""
 
     async def close(self, upload_id: str, state: UploadState) -> bool:
         """An open upload becomes aborted or expired, and its session_id free; False when it was not open."""
 
     async def stale(self, now: float, limit: int) -> list[Upload]:
-        """Open uploads whose expires_at has passed, oldest first."""
+        """Open uploads that are given up, or whose expires_at has passed, oldest first."""
 
     async def any_open(self, owner: str) -> bool:
         """Whether the owner has an upload that is open."""

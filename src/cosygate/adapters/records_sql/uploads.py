@@ -40,8 +40,14 @@ _ANY_OPEN = sa.select(sa.literal(1)).where(uploads.c.owner == bindparam("mine"),
 _INSERT = sa.insert(uploads)
 _COMPLETE = (
     sa.update(uploads)
-    .where(uploads.c.id == bindparam("upload"), open_upload)
+    .where(uploads.c.id == bindparam("upload"), open_upload, uploads.c.expires_at >= 0)
     .values(state=UploadState.COMPLETE.value, job_id=bindparam("job"))
+)
+# No column of its own: to a process of the version before it has run out, which is near the truth.
+_GIVE_UP = (
+    sa.update(uploads)
+    .where(uploads.c.id == bindparam("upload"), open_upload)
+    .values(expires_at=-sa.func.abs(uploads.c.expires_at))
 )
 _INSERT_JOB = sa.insert(jobs)
 _INSERT_EVENT = sa.insert(events)
@@ -51,7 +57,7 @@ _STATE_OF = sa.select(uploads.c.state).where(uploads.c.id == bindparam("upload")
 _CLOSE = (
     sa.update(uploads)
     .where(uploads.c.id == bindparam("upload"), open_upload)
-    .values(state=bindparam("closed"))
+    .values(state=bindparam("closed"), expires_at=sa.func.abs(uploads.c.expires_at))
     .returning(uploads.c.created_at)
 )
 # A cancelled job keeps its upload's row (a foreign key): it goes when the job does.
@@ -108,6 +114,10 @@ class SqlUploads:
 
         return await self._database.write(run)
 
+    async def give_up(self, upload_id: str) -> bool:
+        one = _GIVE_UP, {"upload": upload_id}
+        return await self._database.write(lambda connection: connection.execute(*one).rowcount > 0)
+
     async def close(self, upload_id: str, state: UploadState) -> bool:
         """Also forgets closed uploads that had run out before this one was opened: nobody can still be completing one
         of those, and the table must not grow for ever."""
@@ -153,4 +163,4 @@ def _completed_before(connection: sa.Connection, upload_id: str) -> Job:
     state = connection.execute(_STATE_OF, {"upload": upload_id}).scalar_one_or_none()
     if state is None:
         raise errors.UploadNotFound()
-    raise errors.UploadClosed(f"the upload is {state}")
+    raise errors.UploadClosed(f"the upload is {'given up' if state == UploadState.OPEN else state}")

@@ -13,7 +13,7 @@ from cosygate.flows.live.finishing import Finishing
 from cosygate.flows.live.keeping import Keeper
 from cosygate.flows.live.listening import Listening
 from cosygate.flows.live.session import Session
-from cosygate.flows.live.sound import Sound
+from cosygate.flows.live.sound import Sound, stored_sound
 from cosygate.kit import metrics
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness
@@ -134,25 +134,23 @@ class Holding:
             row = found
         raise errors.Unavailable("the session is being taken over")
 
-    async def take(self, row: LiveSession) -> Session:
+    async def take(self, row: LiveSession, *, to_finish: bool = False) -> Session:
         claimed = await self._journal.claim(row.id, row.epoch)
+        header, kept, ended = not row.format.counts_bytes, row.mark.kept, False
         try:
-            timeline, unsaved = await self._rebuilt(row, claimed.past)
+            # Parts are stored before SQL knows. When the journal is lost, they alone know what it had acknowledged; and
+            # whoever only finishes it needs them anyhow.
+            if row.epoch > 1 and (to_finish or claimed.past.end <= kept):
+                found, ended = await stored_sound(self._parts, row.id, header=header)
+                kept = max(kept, found)
+            timeline, unsaved = await self._rebuilt(row, claimed.past, kept, ended=ended)
         except BaseException:
             await claimed.writer.close()
             raise
         unit = row.format.stored_bytes
         end = timeline.received * unit
-        first = claimed.past.first if claimed.past.end > row.mark.kept else end
-        sound = Sound(
-            self._parts,
-            row.id,
-            claimed.writer,
-            first=first,
-            end=end,
-            kept=row.mark.kept,
-            header=not row.format.counts_bytes,
-        )
+        first = claimed.past.first if claimed.past.end > kept else end
+        sound = Sound(self._parts, row.id, claimed.writer, first=first, end=end, kept=kept, header=header)
         longest = self._longest_bytes // unit
         if not row.format.counts_bytes:
             longest = min(longest, int(self._longest_s * row.rate))
@@ -161,8 +159,10 @@ class Holding:
         metrics.live_sessions.set(len(self._held))
         return session
 
-    async def _rebuilt(self, row: LiveSession, past: Past) -> tuple[Timeline, list[dict[str, Any]]]:
-        """From the journal, and from SQL where that knows more (the journal may be lost)."""
+    async def _rebuilt(
+        self, row: LiveSession, past: Past, kept: int, *, ended: bool
+    ) -> tuple[Timeline, list[dict[str, Any]]]:
+        """From the journal, and from SQL and the parts where they know more (the journal may be lost)."""
         timeline = Timeline.restored(past.snapshot) if past.snapshot else Timeline()
         known = [*(past.snapshot["unsaved"] if past.snapshot else ()), *past.events]
         for event in past.events:
@@ -173,7 +173,10 @@ class Holding:
             timeline.last_end = max(timeline.last_end, int(last[0]["end_sample"]) if last else 0)
         timeline.decide(row.mark.restart)
         unit = row.format.stored_bytes
-        timeline.received = max(timeline.received, past.end // unit, row.mark.kept // unit)
+        timeline.received = max(timeline.received, past.end // unit, kept // unit)
+        if ended and timeline.ended != kept // unit:  # nobody can go on from before it: its last part is there
+            timeline.received = timeline.ended = kept // unit
+            timeline.closed = True
         finals = (dict(e) for e in known if e["type"] == "final")
         return timeline, [e for e in finals if e["id"] >= row.mark.finals]
 
@@ -279,7 +282,7 @@ class Holding:
             row = await self._sessions.claim(session_id, epoch, self.holder)
             if row is None:
                 return
-            session = await self.take(row)
+            session = await self.take(row, to_finish=True)
             _log.info("live.adopted", session=session_id, epoch=row.epoch)
             session.abandon()
             self.run(session)

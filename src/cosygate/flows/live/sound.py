@@ -19,6 +19,19 @@ _TAIL_BYTES = 96 * 1024  # of audio that waits for the engine in memory; what is
 _READ_BYTES = 64 * 1024
 
 
+async def stored_sound(parts: PartStore, upload_id: str, *, header: bool) -> tuple[int, bool]:
+    """Bytes that parts hold from the beginning on, and whether the session ended there: a shorter part, or the mark of
+    the last one, is stored by `Sound.finish` alone. What SQL and the journal know may be less. Raises
+    StorageUnavailable."""
+    listing = await parts.list(upload_id)
+    kept, seq = 0, 1 if header else 0
+    while (size := listing.parts.get(seq)) is not None:
+        kept, seq = kept + size, seq + 1
+        if size != PART_BYTES:
+            return kept, True
+    return kept, listing.mark is not None
+
+
 class Tail:
     """The newest audio, contiguous, up to what has arrived. Byte positions."""
 
@@ -71,7 +84,7 @@ class Sound:
         self.first = first  # byte at which the journal begins; a compaction moves it
         self._header = header
         self.tail = Tail(end)
-        self.kept = kept  # bytes stored as parts
+        self.kept = kept  # bytes stored as parts; the last is a shorter one when the session has ended there
 
     async def read(self, start: int, end: int) -> bytes:
         """Bytes of [start, end), at least one when there are any, at most _READ_BYTES."""
@@ -95,22 +108,20 @@ class Sound:
         return self.kept
 
     async def finish(self, end: int, rate: int, options: str) -> int:
-        """Stores what is left up to byte `end`, the header and the mark of the last part; returns the recording's
-        bytes. Repeating it, also by another process, is fine."""
+        """Stores what is left up to byte `end`, the mark of the last part, and then the header, which tells of sound
+        that must not be in the journal alone; returns the recording's bytes. Repeating it, also by another process, is
+        fine."""
         await self.advance(end)
         base = 1 if self._header else 0
         rest = end % PART_BYTES
         count = end // PART_BYTES + (1 if rest else 0)
         last = max(0, count + base - 1)
         mark = LastMark(last, options)
-        head = b""
-        if self._header:
-            head = wav_header(rate, end)
-            await self._store(0, head, mark if last == 0 else None)
         if count:
             await self._put(count - 1, (count - 1) * PART_BYTES, end, mark)
-        elif not self._header:
-            await self._store(0, b"", mark)
+        head = wav_header(rate, end) if self._header else b""
+        if self._header or not count:
+            await self._store(0, head, mark if last == 0 else None)
         return len(head) + end
 
     async def _put(self, number: int, start: int, end: int, mark: LastMark | None = None) -> None:
@@ -136,9 +147,9 @@ class Sound:
     async def _stored(self, start: int, length: int) -> bytes:
         """From the parts, as if they held samples alone."""
         base = 1 if self._header else 0
-        count = self.kept // PART_BYTES
         # By their sizes we know what is there; and the header, whose size is not the samples' business, is left out.
-        listing = Listing({n + base: PART_BYTES for n in range(count)})
+        starts = range(0, self.kept, PART_BYTES)
+        listing = Listing({n + base: min(PART_BYTES, self.kept - at) for n, at in enumerate(starts)})
         pieces = [p async for p in self._parts.read(self._upload_id, listing, start, length)]
         return b"".join(pieces)
 
