@@ -118,6 +118,37 @@ async def test_reading(journal: Journal) -> None:
     assert await whole(writer) == data
 
 
+async def test_audio_in_grains(journal: Journal, stranger: Journal) -> None:
+    """However few bytes each append has, what is read is all of it, in pieces that are never empty before the end."""
+    writer = (await journal.claim(S1, 1)).writer
+    end = 0
+    for turn in range(60):
+        grains = [writer.append(sound(end + n * 2, 2)) for n in range(40)]
+        grains.append(writer.append(sound(end + 80, 2), sound(end + 82, 3), sound(end + 90, 1), event(turn)))
+        end += 91
+        if turn % 7 == 0:
+            await writer.append(sound(end, 9000))  # longer than what is joined
+            end += 9000
+        await grains[-1]
+    expected = b"".join(audio(at, 85) + bytes(5) + audio(at + 90, 1) + audio(at + 91, tail) for at, tail in turns())
+    assert await whole(writer) == expected
+    for start in (1, 84, 85, 89, 91, 5000, end - 1):
+        assert expected[start:].startswith(await writer.read(start, 10**6))
+        assert await writer.read(start, 1) == expected[start : start + 1]
+    past, data = await story(stranger, S1, 2)
+    assert (past.end, data) == (end, expected)
+
+
+def turns() -> list[tuple[int, int]]:
+    """Where each turn of the test above begins, and how much follows it."""
+    found, at = [], 0
+    for turn in range(60):
+        tail = 0 if turn % 7 else 9000
+        found.append((at, tail))
+        at += 91 + tail
+    return found
+
+
 async def test_sound_that_begins_late(journal: Journal, stranger: Journal) -> None:
     writer = (await journal.claim(S1, 1)).writer
     await writer.append(sound(50, 10))

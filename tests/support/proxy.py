@@ -92,6 +92,10 @@ class FaultProxy:
 
         self._do(heal)
 
+    def lead_to(self, port: int) -> None:
+        """Connections to come have another target, as when a name gets another address; those there are stay."""
+        self._do(lambda: setattr(self, "_target", (self._target[0], port)))
+
     def links(self) -> list[LinkState]:
         """The latest ones, oldest first; also once it has stopped."""
 

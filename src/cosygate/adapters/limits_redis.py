@@ -32,7 +32,7 @@ from cosygate.model.standing import Standing
 from cosygate.model.window import GRAINS
 from cosygate.ports.limits import CountersDown
 
-_WAIT_S = 0.24  # for an answer, or a connection and an answer; a call may wait for the answer before its own, too
+_WAIT_S = 0.24  # for an answer, or a connection and an answer; a call may wait as long for those to others before
 _DOWN_S = 1.0  # after a failure nobody tries for so long, and then one alone
 _AT_ONCE = 128  # calls that go together: some milliseconds of Redis's time
 _WAITING = 8_192  # calls; beyond them nothing is counted
@@ -113,6 +113,7 @@ _SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 class _Call:
     arguments: list[int | str]  # the key, and the script's
     answer: asyncio.Future[list[int]]
+    put_at: float  # of real time
 
 
 class RedisCounters:
@@ -168,7 +169,7 @@ class RedisCounters:
         arguments: list[int | str] = [f"{self._prefix}limit:{name}:{limits}:{whose}", what, at]
         for rate in rates:
             arguments += (rate.amount, rate.window_s * _MICROS)
-        call = _Call(arguments, asyncio.get_running_loop().create_future())
+        call = _Call(arguments, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(call)
         if not asking:
             # It asks for all who come meanwhile: what its first caller logs is not theirs.
@@ -180,10 +181,14 @@ class RedisCounters:
     async def _ask_all(self) -> None:
         """Until nobody waits any more, or Redis does not answer."""
         calls: list[_Call] = []
+        began = time.monotonic()  # a crowd keeps the event loop busy before: nobody waited for Redis then
         try:
             while self._waiting and not self._closed:  # a cancellation may get lost in asyncio.wait_for before 3.12
+                self._give_up(began)
                 calls, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
                 calls = [call for call in calls if not call.answer.done()]  # cancelled while it waited
+                if not calls:
+                    continue
                 async with asyncio.timeout(_WAIT_S):
                     await self._answer(calls)
                 self._doubted = False
@@ -194,13 +199,18 @@ class RedisCounters:
             self._fail(calls, error)
             raise
 
+    def _give_up(self, began: float) -> None:
+        """On those who would wait too long, with the answer to come. Redis is slow, not away: the others go on."""
+        since = time.monotonic() - _WAIT_S
+        if since < began:
+            return
+        late = next((n for n, call in enumerate(self._waiting) if call.put_at >= since), len(self._waiting))
+        calls, self._waiting = self._waiting[:late], self._waiting[late:]
+        _tell(calls, TimeoutError("too many wait"))
+
     def _fail(self, calls: list[_Call], error: BaseException | None) -> None:
         calls, self._waiting = calls + self._waiting, []
-        for call in calls:
-            if not call.answer.done():
-                down = CountersDown()
-                down.__cause__ = error
-                call.answer.set_exception(down)
+        _tell(calls, error)
 
     async def _answer(self, calls: list[_Call]) -> None:
         """Raises RedisError, OSError; those that were answered are, also then."""
@@ -224,3 +234,12 @@ class RedisCounters:
             pipe.execute_command(*command, 1, *call.arguments)
             command = ["EVALSHA", _SHA]
         return await pipe.execute(raise_on_error=False)
+
+
+def _tell(calls: list[_Call], error: BaseException | None) -> None:
+    """That they cannot be counted."""
+    for call in calls:
+        if not call.answer.done():
+            down = CountersDown()
+            down.__cause__ = error
+            call.answer.set_exception(down)

@@ -55,8 +55,8 @@ class JournalWriter(Protocol):
         did not answer in time may still be found there by that claim: whole appends, in order, or nothing.)"""
 
     async def read(self, start: int, limit: int) -> bytes:
-        """Appended audio from byte `start` (at least Past.first, or what compact kept), at most `limit` bytes; empty at
-        the end. Sees all appends made before the call."""
+        """Appended audio from byte `start` (at least Past.first, or what compact kept), at most `limit` bytes. There
+        may be fewer, and none only at the end: ask for the rest again. Sees all appends made before the call."""
 
     async def compact(self, snapshot: Event, keep_from: int) -> None:
         """Replaces everything before by `snapshot`, keeping the audio from byte `keep_from` on: bounds what the journal

@@ -11,7 +11,9 @@ from cosygate.adapters.blobs_object.bucket import RemoteStore, translated
 from cosygate.adapters.blobs_object.ledger import part_key
 from cosygate.model.upload import Listing
 
-EXPIRES_S = 300.0  # a player asks again for each range; a download that has begun goes on
+# Chromium asks the store for every further range, at the same address, and what it reads ahead lasts for a minute and
+# more: when that has expired, the page asks us for another one, and the sound halts. A download that has begun goes on.
+EXPIRES_S = 300.0
 
 
 class DirectDownload:

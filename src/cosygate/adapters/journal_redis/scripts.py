@@ -19,6 +19,7 @@ import hashlib
 
 DROPPED = -1  # the epoch of a session that was dropped, for as long as a writer may still come with something
 PAGE = 500  # events in one answer
+READ_PAGE, READ_MOST = 16, 512  # entries of audio that are read at once, and in one answer: 3 ms of Redis's time
 
 OK, TAKEN, LOST, EARLY = b"ok", b"taken", b"lost", b"early"
 
@@ -92,18 +93,19 @@ EVENTS = f"""#!lua flags=no-writes
 return {{'ok', redis.call('XRANGE', KEYS[3], '(' .. ARGV[2], '+', 'COUNT', {PAGE})}}
 """
 
-# ARGV: epoch, first byte, the byte behind the last.
+# ARGV: epoch, first byte, the byte behind the last. Answers with the byte that it got to, and the entries before that:
+# a client may have sent its audio in grains, and Redis answers nobody else meanwhile.
 READ = f"""#!lua flags=no-writes
 {_FENCE}
 if tonumber(ARGV[2]) < tonumber(held[3]) then return 'early' end
-local behind, at, found = tonumber(ARGV[3]), '(' .. ARGV[2] .. '-0', {{}}
-while true do
-  local page = redis.call('XRANGE', KEYS[2], at, '+', 'COUNT', 16)
+local behind, at, found = tonumber(ARGV[3]), ARGV[2] .. '-0', {{}}
+repeat
+  local page = redis.call('XRANGE', KEYS[2], '(' .. at, '+', 'COUNT', {READ_PAGE})
   for _, entry in ipairs(page) do found[#found + 1] = {{entry[1], entry[2][2]}} end
-  if #page < 16 or tonumber(string.match(page[16][1], '^%d+')) >= behind then break end
-  at = '(' .. page[16][1]
-end
-return {{'ok', held[4], found}}
+  if #page < {READ_PAGE} then return {{'ok', held[4], found}} end
+  at = page[#page][1]
+until #found >= {READ_MOST} or tonumber(string.match(at, '^%d+')) >= behind
+return {{'ok', string.match(at, '^%d+'), found}}
 """
 
 # ARGV: epoch, number of this write, the snapshot, the first byte to keep.

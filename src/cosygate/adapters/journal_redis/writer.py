@@ -18,6 +18,7 @@ from cosygate.ports.journal import Event, Sound
 _log = logger()
 _READ_BYTES = 1024 * 1024  # in one answer
 _TOGETHER = 64 * 1024  # bytes that appends of one session have together, from which on the next goes by itself
+_ENTRY_BYTES = 8 * 1024  # to which pieces of audio are joined
 _TTL_TURNS = 10  # times that the keys' time to live is set anew in it
 
 
@@ -91,7 +92,7 @@ class RedisWriter:
                 if record.data:
                     end = record.start + len(record.data)
                     size += len(record.data)
-                    pairs += (end, record.data)
+                    pairs += continued(pairs, [end, record.data])
             else:
                 payload = orjson.dumps(record if type(record) is dict else dict(record))
                 size += len(payload)
@@ -101,7 +102,7 @@ class RedisWriter:
     def _put(self, future: asyncio.Future[None], size: int, pairs: list[Any]) -> None:
         """With the append before, if that has to wait: the slower Redis, the less each costs it."""
         if self._open is not None and not self._open.boarded and self._open.size + size <= _TOGETHER:
-            self._line.grow(self._open, size, pairs)
+            self._line.grow(self._open, size, continued(self._open.words, pairs))
             self._together.append(future)
         else:
             self._together = [future]
@@ -117,8 +118,8 @@ class RedisWriter:
             raise ValueError("audio that is not in the journal any more")
         if (error := self._heard(answer)) is not None:
             raise error
-        _, end, entries = answer
-        return joined(start, min(behind, int(end)), entries)
+        _, reached, entries = answer
+        return joined(start, min(behind, int(reached)), entries)
 
     async def compact(self, snapshot: Event, keep_from: int) -> None:
         self._check()
@@ -208,6 +209,19 @@ class RedisWriter:
             return 0
         self._refreshed_at = now
         return self._ttl_s
+
+
+def continued(before: list[Any], pairs: list[Any]) -> list[Any]:
+    """What to put behind `before`: `pairs`, whose first, when it is audio that goes on where `before` ends, takes that
+    last piece out of there and in. So audio that came in grains does not lie in Redis in as many entries."""
+    if len(before) > 1 and pairs:
+        (end, data), (new_end, new) = before[-2:], pairs[:2]
+        if type(end) is type(new_end) is int and type(data) is bytes:  # else there is an event, or no record at all
+            goes_on = new_end - len(new) == end
+            if goes_on and len(data) + len(new) <= _ENTRY_BYTES:
+                del before[-2:]
+                return [new_end, data + new, *pairs[2:]]
+    return pairs
 
 
 def joined(start: int, stop: int, entries: Sequence[tuple[bytes, bytes]]) -> bytes:
