@@ -208,12 +208,26 @@ def test_a_broker_that_answers_with_errors_costs_the_hints_alone(cluster: LocalC
     import redis
 
     before = [len(lines(cluster, number, "worker.stopped")) for number in (0, 1)]
-    broker = redis.Redis.from_url(str(cluster.settings["broker_url"]))
-    broker.replicaof("127.0.0.1", 1)  # READONLY, for whoever wants to take a message
+
+    def follow(*master: object) -> None:
+        """Whoever is connected may be cut off by it, who says so too."""
+        wanted = "master" if master[0] == "NO" else "slave"
+        asked = redis.Redis.from_url(str(cluster.settings["broker_url"]))
+
+        def done() -> bool:
+            with contextlib.suppress(redis.RedisError):
+                asked.execute_command("REPLICAOF", *master)
+            with contextlib.suppress(redis.RedisError):
+                return bool(asked.info("replication")["role"] == wanted)
+            return False
+
+        until(done, f"that it is a {wanted}")
+
+    follow("127.0.0.1", 1)  # READONLY, for whoever wants to take a message
     try:
         assert finished(api, submit(api, LONG_S))["state"] == "succeeded"
     finally:
-        broker.replicaof("NO", "ONE")
+        follow("NO", "ONE")
     assert [len(lines(cluster, number, "worker.stopped")) for number in (0, 1)] == before
     app = make_app(str(cluster.settings["broker_url"]))
     until(lambda: len(app.control.inspect(timeout=2.0).ping() or {}) == 2, "that both listen again")
