@@ -26,7 +26,7 @@ from cosygate.api.app import build
 from cosygate.api.head import BoundedHead
 from cosygate.api.live import MESSAGE_BYTES
 from cosygate.api.live_socket import LiveSocket
-from cosygate.kit import logs, tracing
+from cosygate.kit import logs, tracing, vitals
 from cosygate.kit.lineage import die_with_parent
 from cosygate.wiring import House, open_house
 from cosygate.worker import Runner
@@ -52,12 +52,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One byte for whoever asks whether the event loop goes round."""
-    writer.write(b".")
-    writer.close()
 
 
 async def serve(
@@ -86,7 +80,7 @@ async def serve(
         _calm_collector()
         house.doors.live.begin()
         house.readiness.started = True
-        beating = await asyncio.start_unix_server(_beat, pulse)  # kept: a server that nothing refers to is collected
+        beating = await asyncio.start_unix_server(vitals.beat, pulse)  # kept: else it is collected
         print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
         _log.info("gateway.draining")

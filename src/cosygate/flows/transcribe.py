@@ -69,8 +69,6 @@ class Transcribe:
 
     async def claim(self, claimant: str, priorities: tuple[int, int] | None = None) -> Claim | None:
         """The next job, if there is one for the taking. Raises DatabaseBusy."""
-        if priorities is None:
-            return await self._leases.claim(claimant, self._clock.now())
         return await self._leases.claim(claimant, self._clock.now(), priorities=priorities)
 
     async def hand_back(self, claim: Claim) -> None:

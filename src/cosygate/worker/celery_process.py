@@ -96,7 +96,7 @@ class Shop:
             born = shop.clock.monotonic()
             rounds.every(_RENEW_LOOK_S, lambda: self._renew(shop.clock.monotonic() - born))
             dispatching = asyncio.create_task(dispatcher.run())
-            beating = await asyncio.start_unix_server(_beat, self._pulse)  # kept: else it is collected
+            beating = await asyncio.start_unix_server(vitals.beat, self._pulse)  # kept: else it is collected
             self.began.set_result(None)
             if not self.ending:
                 await self._stopping.wait()
@@ -138,12 +138,6 @@ def _dispatcher(shop: Workshop, settings: settings_module.Settings) -> Dispatche
         jobs=settings.worker_jobs,
         priorities=ranges.get(queues),
     )
-
-
-def _beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One byte for whoever asks whether the event loop goes round."""
-    writer.write(b".")
-    writer.close()
 
 
 def _listen_to_hints(settings: settings_module.Settings, shop: Shop, index: int) -> None:

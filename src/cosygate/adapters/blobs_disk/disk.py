@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cosygate import errors
+from cosygate.kit.threads import finished
 
 PIECE = 1024 * 1024  # bytes: what one read or write moves at most
 SHARDS = 256
@@ -156,18 +157,8 @@ class Disk:
         return await self._await(self._pool.submit(job, *args), dropped)
 
     async def _await(self, job: Future[T], dropped: Callable[[T], None] | None) -> T:
-        waiting = asyncio.wrap_future(job)
         try:
-            await asyncio.wait((waiting,))
-        except asyncio.CancelledError:
-            while not waiting.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait((waiting,))
-            if waiting.exception() is None and dropped is not None:
-                dropped(waiting.result())
-            raise
-        try:
-            return waiting.result()
+            return await finished(job, dropped)
         except OSError as error:
             raise translated(error) from error
 

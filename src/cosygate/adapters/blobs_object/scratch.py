@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from cosygate import errors
 from cosygate.kit.clock import Clock
+from cosygate.kit.threads import finished
 
 MIB = 1024 * 1024
 _HELD = 64 * MIB  # bytes of bodies that may wait in memory for what they lack, roughly
@@ -73,18 +74,8 @@ class Scratch:
         """Runs a blocking job in a thread of ours, to its end before a cancelled caller goes on: no descriptor is
         closed under a job that uses it. `dropped` gets the result that a cancelled caller will not take. Raises
         StorageFull, Unavailable for OSError."""
-        waiting = asyncio.wrap_future(self._pool.submit(job, *args))
         try:
-            await asyncio.wait((waiting,))
-        except asyncio.CancelledError:
-            while not waiting.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait((waiting,))
-            if waiting.exception() is None and dropped is not None:
-                dropped(waiting.result())
-            raise
-        try:
-            return waiting.result()
+            return await finished(self._pool.submit(job, *args), dropped)
         except OSError as error:
             if error.errno in _FULL:
                 raise errors.StorageFull() from error

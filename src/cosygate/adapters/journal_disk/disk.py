@@ -19,6 +19,7 @@ from cosygate.adapters.journal_disk.scribe import Job, Report, Scribe
 from cosygate.adapters.journal_disk.session import Append, Log, Outcome, Session
 from cosygate.adapters.journal_disk.syncs import Syncs
 from cosygate.adapters.journal_disk.writer import DiskWriter
+from cosygate.kit.threads import finished
 
 T = TypeVar("T")
 _THREADS = 4
@@ -91,18 +92,8 @@ class Disk:
     async def run(self, job: Callable[..., T], *args: Any, dropped: Callable[[T], None] | None = None) -> T:
         """Runs a blocking job in a thread, to its end even when the caller is cancelled; `dropped` then gets what came
         of it."""
-        waiting = asyncio.wrap_future(self._pool.submit(job, *args))
         try:
-            await asyncio.wait((waiting,))
-        except asyncio.CancelledError:
-            while not waiting.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait((waiting,))
-            if waiting.exception() is None and dropped is not None:
-                dropped(waiting.result())
-            raise
-        try:
-            return waiting.result()
+            return await finished(self._pool.submit(job, *args), dropped)
         except FileNotFoundError:
             raise  # means something to who asked
         except OSError as error:
