@@ -319,8 +319,12 @@ async def test_a_claim_that_holds_renews_tells_and_commits(records: SqlRecords) 
     assert (job.state, job.result, job.result_fence, job.fence) == (JobState.SUCCEEDED, RESULT, 1, 1)
     assert (job.percent, job.finished_at, job.error_code) == (100, 3_009.5, None)
     assert (await story(records, job.id))[-1] == ("done", {"state": "succeeded", "percent": 100})
-    assert await records.leases.commit(claim, 3_010.0, result={"text": "again"}) is False
+    told = await story(records, job.id)
+    assert await records.leases.commit(claim, 3_010.0, result={"text": "again"}) is True, "its answer may be lost"
+    assert await records.leases.commit(claim, 3_010.0, result=None, error=("x", "y")) is False
     assert await records.jobs.get(OWNER, job.id) == job
+    assert await story(records, job.id) == told
+    assert [use.recordings for use in await records.usage.of_tenant("default", "")] == [1]
     assert await records.leases.running() == []
 
 
@@ -487,6 +491,29 @@ async def test_only_the_last_progress_is_kept(records: SqlRecords) -> None:
     await records.events.append(claim, [("progress", {"percent": 60})], None)
     assert await story(records, claim.job_id) == [("progress", {"percent": 60})]
     assert await records.events.append(claim, [], None) is True
+
+
+async def test_segments_whose_answer_was_lost_are_told_once(records: SqlRecords) -> None:
+    await submit(records, 1)
+    claim = await claimed(records)
+    said = [("segment", {"id": number}) for number in range(5)]
+    assert await records.events.append(claim, said[:1], 10)
+    assert await records.events.append(claim, said[1:3], 20)  # its answer is lost: after the first, nothing is certain
+    assert await records.events.append(claim, said[1:4], 30, after=1)
+    told = [("segment", {"id": number}) for number in range(4)]
+    assert await story(records, claim.job_id) == [*told[:1], *told[1:3], told[3], ("progress", {"percent": 30})]
+    assert await records.leases.commit(claim, 3_001.0, result=RESULT, segments=said[3:], after=3)
+    segments = [data["id"] for kind, data in await story(records, claim.job_id) if kind == "segment"]
+    assert segments == [0, 1, 2, 3, 4]
+
+
+async def test_a_success_tells_the_last_segments(records: SqlRecords) -> None:
+    await submit(records, 1)
+    claim = await claimed(records)
+    said = [("segment", {"id": number}) for number in range(2)]
+    assert await records.leases.commit(claim, 3_001.0, result=RESULT, segments=said)
+    done = ("done", {"state": "succeeded", "percent": 100})
+    assert await story(records, claim.job_id) == [("progress", {"percent": 0}), *said, done]
 
 
 async def test_a_job_claimed_again_starts_its_story_anew(records: SqlRecords) -> None:

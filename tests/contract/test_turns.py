@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cosygate.adapters.records_sql import SqlRecords
 from cosygate.model.job import MAX_LOST, Claim, Requeue
+from cosygate.ports.records import Ended
 from tests.contract.conftest import POSTGRES
 from tests.support.records import Place, a_place, submit
 
@@ -374,6 +375,26 @@ async def test_the_depth_tells_who_waits_for_how_much_and_since_when(place: Plac
         assert {tenant: (w.jobs, w.seconds) for tenant, w in depth.tenants.items()} == {"t0": (2, 5.0), "t1": (1, 30.0)}
         assert (depth.jobs, depth.seconds, depth.oldest_at) == (3, 35.0, 2_001.5)
         assert [tenant for tenant, _ in depth.heaviest(1)] == ["t1"]
+
+
+async def test_the_depth_tells_what_ended_last_and_how_much_that_was(place: Place) -> None:
+    async with a_line(place) as line:
+        leases, depth = line.records.leases, line.records.depth
+        assert await depth.ended(0.0, 9) == []
+        for cost in (2.0, 3.0, 4.0):
+            await line.add(0, cost)
+        error = ("media_empty", "")
+        for at, result in ((10.0, {"duration": 2.5}), (20.0, None)):
+            claim = await line.next()
+            assert claim is not None
+            assert await leases.commit(claim, at, result=result, error=None if result else error)
+        waits = await line.add(0, 5.0)
+        assert await line.records.jobs.cancel("t0/ann", waits, 30.0)
+        assert await line.next() is not None  # runs
+        told = [Ended(30.0, 0.0), Ended(20.0, 3.0), Ended(10.0, 2.0)]
+        assert await depth.ended(0.0, 9) == told
+        assert await depth.ended(0.0, 2) == told[:2]
+        assert await depth.ended(20.0, 9) == told[:2]
 
 
 async def test_turns_of_one_priority_are_its_own(place: Place) -> None:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "live.md").read_text()
 LIVE = ROOT / "src" / "cosygate" / "flows" / "live"
 OF_SOCKETS = {1000, 1001, 1006, 1007, 1009}  # close codes that no error of ours has
+MIB = 1024**2
 OF_JOURNALS = {"snapshot", "decided"}  # types of messages that nobody is sent
 
 
@@ -124,6 +125,9 @@ def test_bounds_are_the_constants() -> None:
     )
     behind = bounds["audio that the engine is behind"]
     assert behind.strip().startswith(f"{session._BACKLOG_S:g} s (of `webm-opus`: {session._BACKLOG_BYTES >> 20} MiB)")
+    alone = bounds["audio that the journal alone has, as the store or the database is away"]
+    assert alone.strip().startswith("`window_s` of it (of `webm-opus`: 1 MiB a minute), and a part;")
+    assert session._BACKLOG_BYTES / session._BACKLOG_S == MIB / 60
     assert f"{timeline.MARKS_MAX:,} and {timeline.GAPS_MAX}" in bounds["`finalize`, `gap` that wait for the engine"]
     assert bounds["a gap"].strip() == "twice `window_s`"
     assert "2 * self._live.limits.window_s" in inspect.getsource(live_connection.Connection._control)

@@ -273,7 +273,8 @@ def test_an_old_process_is_replaced_when_its_jobs_have_ended(cluster: LocalClust
 def test_metrics_and_health(cluster: LocalCluster, api: httpx2.Client) -> None:
     finished(api, submit(api))
     for worker in cluster.workers:
-        assert httpx2.get(f"http://127.0.0.1:{worker.port}/health").json() == {"processes": 1, "running": 1}
+        health = httpx2.get(f"http://127.0.0.1:{worker.port}/health").json()
+        assert health == {"processes": 1, "running": 1, "accepting": 1}
     told = "".join(httpx2.get(f"http://127.0.0.1:{worker.port}/metrics").text for worker in cluster.workers)
     counted = [line.split()[-1] for line in told.splitlines() if line.startswith('cv_task_total{state="succeeded"')]
     assert sum(map(float, counted)) >= 1

@@ -109,7 +109,7 @@ class Stage:
         )  # fmt: skip
         writer = (await self._journal.claim(row.id, 1)).writer
         sound = Sound(self._store.parts, row.id, writer, first=0, end=0, kept=0, header=True)
-        session = _Session(row, writer, Timeline(), sound, [], self._clock, longest=10**9)
+        session = _Session(row, writer, Timeline(), sound, [], self._clock, longest=10**9, window_s=300)
         session.story = told = Told()
         decoder = PcmDecoder(otherwise=NoDecoder())  # type: ignore[arg-type]  # never asked
         listening = Listening(

@@ -82,6 +82,11 @@ class LeasingModel:
         job = self.jobs.get(claim.job_id)
         return job if job and job.state is JobState.RUNNING and job.fence == claim.fence else None
 
+    def succeeded(self, claim: Claim) -> bool:
+        """By this very claim."""
+        job = self.jobs.get(claim.job_id)
+        return job is not None and job.state is JobState.SUCCEEDED and job.fence == claim.fence
+
     def claim(self, worker: str, now: float) -> ModelJob | None:
         """By priority, then whose tenant's turn it is, then age. Once a delay is over it stays over; one that no
         requeue could ask for is over too."""

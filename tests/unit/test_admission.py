@@ -16,7 +16,7 @@ from cosygate.model.audio import Container, RawFormat
 from cosygate.model.cost import LEAST_S, cost_s
 from cosygate.model.principal import Principal
 from cosygate.model.standing import Standing
-from cosygate.ports.records import Depth, Waiting
+from cosygate.ports.records import Depth, Ended, Waiting
 from tests.support.clock import MovedClock, SeededRandomness
 
 SECOND = 32_000  # bytes of one, as long as nothing else was seen
@@ -27,7 +27,8 @@ class Table:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.reads = 0
+        self.jobs: list[Ended] = []  # that have ended, the last one first
+        self.reads = self.measures = 0
         self.fails = False
         self.open = asyncio.Event()
         self.open.set()
@@ -40,12 +41,26 @@ class Table:
             raise errors.DatabaseBusy()
         return Depth({tenant: Waiting(1, seconds) for tenant, seconds in seen.items()}, None)
 
+    async def ended(self, since: float, most: int) -> list[Ended]:
+        self.measures += 1
+        return [job for job in self.jobs if job.at >= since][:most]
+
 
 class House:
-    def __init__(self, *, max_s: float = 100.0, tenant: float = 1.0, low: float = 1.0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        max_s: float = 100.0,
+        tenant: float = 1.0,
+        low: float = 1.0,
+        processes: int = 1,
+        elsewhere: bool = False,
+    ) -> None:
         self.table, self.clock = Table(), MovedClock()
         limits = QueueLimits(max_s, tenant, low)
-        self.admission = Admission(self.table, self.clock, SeededRandomness(), limits, processes=processes)
+        self.admission = Admission(
+            self.table, self.clock, SeededRandomness(), limits, processes=processes, elsewhere=elsewhere
+        )
 
     async def refusal(self, tenant: str = "a", *, low: bool = False) -> errors.Unavailable | None:
         await self.admission.look()
@@ -333,6 +348,56 @@ async def test_several_processes_work_the_queue_off_together() -> None:
             house.admission.claimed("b", 1.0, -1)
             house.clock.mono += 1.0
     assert sum([await retry_after(one) for _ in range(20)]) > 3 * sum([await retry_after(four) for _ in range(20)])
+
+
+# ... and where workers claim
+
+
+def end_jobs(house: House, count: int, every_s: float, seconds: float) -> None:
+    """Until now, one each `every_s`."""
+    now = house.clock.now()
+    house.table.jobs = [Ended(now - n * every_s, seconds) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "every_s", "seconds"),
+    [(50, 1.0, 10.0), (1_000, 0.1, 1.0), (5, 20.0, 200.0), (2, 60.0, 600.0), (1_000, 1.0, 10.0)],
+    ids=["steady", "many", "few", "two", "long"],
+)
+async def test_where_workers_claim_the_table_tells_the_speed(jobs: int, every_s: float, seconds: float) -> None:
+    """Ten seconds a second, whatever it is made of: a fiftieth of the bound, 200 s, is free in twenty."""
+    house = House(max_s=10_000.0, elsewhere=True)
+    house.table.seconds = {"b": 10_000.0}
+    end_jobs(house, jobs, every_s, seconds)
+    told = [await retry_after(house) for _ in range(200)]
+    assert 20 <= min(told) < 24 and 36 < max(told) <= 41
+
+
+async def test_where_workers_claim_a_speed_that_nobody_knows_is_answered_within_the_same_bounds() -> None:
+    house = House(max_s=10_000.0, elsewhere=True)
+    house.table.seconds = {"b": 10_000.0}
+    for jobs, lowest, highest in ((0, 30, 60), (1, 30, 60), (2, 1, 2)):
+        end_jobs(house, jobs, 0.001, 10_000.0)
+        house.clock.mono += 3.0
+        told = [await retry_after(house) for _ in range(100)]
+        assert lowest <= min(told) <= max(told) <= highest
+    house.clock.mono += 100.0
+    house.table.fails = True  # what was known fades
+    told = [await retry_after(house) for _ in range(100)]
+    assert 2 <= min(told) <= max(told) <= 5
+    house.table.fails, house.table.jobs = False, [Ended(house.clock.now() - n, 0.01) for n in range(9)]
+    house.clock.mono += 3.0
+    assert max([await retry_after(house) for _ in range(100)]) <= 300
+
+
+async def test_where_workers_claim_the_speed_is_asked_for_seldom_and_nowhere_else() -> None:
+    for elsewhere, measures in ((True, 5), (False, 0)):
+        house = House(elsewhere=elsewhere)
+        for _ in range(100):
+            await house.refusal()
+            await settled()
+            house.clock.mono += 0.1
+        assert (house.table.reads, house.table.measures) == (100, measures)
 
 
 # --- the table, read --------------------------------------------------------------------------------------------------

@@ -442,6 +442,24 @@ async def test_an_embedded_installations_blobs_are_copied(store: ObjectStore, tm
         await copy_blobs(tmp_path / "disk", store)
 
 
+async def test_what_was_swept_before_its_rows_came_is_copied_once_more(store: ObjectStore, tmp_path: Path) -> None:
+    """A gateway runs there already, and looks for recordings without a row before `migrate` has brought the rows."""
+    old = [f"{int((time.time() - 7_200 - n) * 1000):012x}7abc8{n:015x}" for n in range(3)]
+    async with DiskStore(tmp_path / "disk", min_free_bytes=0) as disk:
+        for name in old:
+            await put(disk, name, 0, b"one")
+            await put(disk, name, 1, b"two", LastMark(1, "{}"))
+        await disk.results.put("j1", 1, b"{}")
+    await copy_blobs(tmp_path / "disk", store)
+    assert min((await store.survey.uploads()).values()) > 3_600, "just copied, and old: what has no row is swept"
+    await store.parts.erase(old[1])
+    assert await copy_blobs(tmp_path / "disk", store, missing_only=True) == Copied(uploads=1, parts=2, bytes=6)
+    for name in old:
+        listing = await store.parts.list(name)
+        assert listing.complete and await read(store, name, listing) == b"onetwo"
+    assert await copy_blobs(tmp_path / "disk", store, missing_only=True) == Copied()
+
+
 # --- nothing of this without it ----------------------------------------------------------------------------------
 
 _EMBEDDED = """

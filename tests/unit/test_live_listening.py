@@ -159,7 +159,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     ):
         writer = (await journal.claim(row.id, 1)).writer
         sound = Sound(store.parts, row.id, writer, first=0, end=0, kept=0, header=True)
-        made = House(Session(row, writer, Timeline(), sound, [], clock, longest=10**9), clock)
+        made = House(Session(row, writer, Timeline(), sound, [], clock, longest=10**9, window_s=300), clock)
         yield made
         if made.task is not None:
             made.task.cancel()

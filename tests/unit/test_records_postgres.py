@@ -373,9 +373,9 @@ async def test_a_server_that_is_killed_and_started_again(folder: Path) -> None:
 
         clients = [asyncio.ensure_future(client(name)) for name in range(6)]
         await asyncio.sleep(1.0)
-        before = len(kept)
-        assert before
+        assert kept
         await asyncio.to_thread(server.kill)
+        before = len(kept)
         with pytest.raises(errors.DatabaseBusy):
             await records.health.check()
         await asyncio.sleep(0.5)
@@ -398,6 +398,65 @@ async def test_a_server_that_is_killed_and_started_again(folder: Path) -> None:
         await asyncio.to_thread(server.start)
         assert (await submit(records, 900_001)).state is JobState.QUEUED
         await records.close()
+
+
+def end_connections(place: Place) -> None:
+    """All that we have to this database, as a server does that is restarted."""
+    place.rows(
+        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+        " WHERE application_name = 'cosygate' AND datname = current_database()"
+    )
+
+
+@pytest.mark.parametrize("idle_s", [0.0, 1.5])
+async def test_connections_that_are_gone_cost_no_call_an_error(
+    database: PostgresDatabase, place: Place, idle_s: float
+) -> None:
+    await asyncio.gather(*(database.write(insert(str(number))) for number in range(4)))
+    await asyncio.sleep(idle_s)  # after a while they are looked at; before, what meets one is run again
+    end_connections(place)
+    assert await database.write(insert("next")) == "next"
+    end_connections(place)
+    assert await database.read(lambda connection: connection.execute(sa.text("SELECT count(*) FROM t")).scalar()) == 5
+
+
+async def test_a_transaction_that_is_cut_off_happens_once(database: PostgresDatabase, place: Place) -> None:
+    runs = []
+
+    def run(connection: sa.Connection) -> None:
+        connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": "once"})
+        runs.append(len(runs))
+        if len(runs) == 1:
+            end_connections(place)
+        connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": f"run {len(runs)}"})
+
+    await database.write(run)
+    assert stored(place) == ["once", "run 2"]
+
+
+async def test_a_commit_that_is_cut_off_is_not_run_again(database: PostgresDatabase, place: Place) -> None:
+    runs = []
+
+    def run(connection: sa.Connection) -> None:
+        runs.append(len(runs))
+        connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": f"run {len(runs)}"})
+        # Raised when everything is checked at COMMIT; the connection goes with it.
+        connection.execute(
+            sa.text(
+                "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NULL; END $$"
+            )
+        )
+        connection.execute(
+            sa.text("CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+                    " FOR EACH ROW EXECUTE FUNCTION cut()")
+        )  # fmt: skip
+        connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": f"late {len(runs)}"})
+
+    with pytest.raises(errors.DatabaseBusy):
+        await database.write(run)
+    assert runs == [0]
+    assert stored(place) == []
 
 
 async def test_a_server_that_hangs_is_not_waited_for_longer_than_that(folder: Path) -> None:

@@ -166,6 +166,7 @@ async def test_a_newer_schema_that_is_not_for_this_code_is_refused(place: Place,
 _PLANS = {
     "claim": {"jobs_of_tenant", "jobs_delayed", "jobs_pkey", "turns_pkey", "events_of_job"},
     "waiting": {"jobs_waiting"},
+    "ended": {"jobs_finished"},
     "renew": {"jobs_pkey"},
     "commit": {"jobs_pkey", "usage_pkey", "usage_of_day", "turns_pkey", "jobs_of_tenant"},
     "page": {"jobs_of_owner", "jobs_of_owner_by_state", "jobs_pkey"},
@@ -205,6 +206,8 @@ async def test_what_is_searched_is_found_by_an_index(place: Place) -> None:
         assert claim is not None and claim.job.state is JobState.RUNNING
         current = "waiting"
         await records.depth.waiting()
+        current = "ended"
+        await records.depth.ended(5_000.0, 100)
         current = "renew"
         await records.leases.renew(claim)
         current = "commit"

@@ -186,6 +186,27 @@ async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path, said: 
     assert path.read_bytes() == before
 
 
+async def test_code_of_the_version_before_starts_on_a_newer_database_that_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back, on SQLite: from 0004 on, whose code looks into the table. (Older code refuses what is newer.)"""
+    path = tmp_path / "x.db"
+    new = await open_records(path)
+    await submit(new, 1)
+    await new.close()
+    with monkeypatch.context() as old:
+        old.setattr(migrate, "REVISIONS", migrate.REVISIONS[:-1])
+        before = await open_records(path)
+        claim = await before.leases.claim("w", 5.0)
+        assert claim is not None and await before.leases.commit(claim, 6.0, result={"text": "old"})
+        await submit(before, 2)
+        await before.close()
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(migrate.REVISIONS[-1],)]
+    new = await open_records(path)
+    assert await new.leases.claim("w", 7.0) is not None
+    await new.close()
+
+
 def test_every_step_says_which_older_code_still_works() -> None:
     for step in sorted((Path(migrate.__file__).with_name("migrations") / "versions").glob("0*.py")):
         assert step.stem[:4] < "0004" or "schema_compat" in step.read_text(), f"{step.name} does not say so"
@@ -273,6 +294,7 @@ _PLANS = {
         *("SCAN tenants", "SCAN turns", "SCAN CONSTANT ROW"),
     },
     "waiting": {"jobs_waiting"},
+    "ended": {"jobs_finished"},
     "renew": {"sqlite_autoindex_jobs_1"},
     "append": {"sqlite_autoindex_jobs_1", "events_of_job"},
     "commit": {
@@ -342,6 +364,7 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
         for _ in range(4):
             await call("claim", records.leases.claim("w", 2.0))
         await call("waiting", records.depth.waiting())
+        await call("ended", records.depth.ended(1.0, 5))
         await call("renew", records.leases.renew(claim))
         await call("append", records.events.append(claim, [("segment", {})], 5))
         await call("running", records.leases.running())

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from cosygate.kit import slots
+from cosygate.kit.children import ChildState
 from cosygate.kit.networks import MetricsDoor
 from cosygate.serve import CannotStart
 from cosygate.serve.telling import telling
+from cosygate.serve.workers import _Workers
+from cosygate.settings import Settings
+from cosygate.worker.celery_process import Shop
 from deploy.local_cluster.services import free_port
 
 
@@ -22,6 +28,35 @@ def test_health_says_whether_all_of_them_run(tmp_path: Path) -> None:
         state["running"] = 1
         assert httpx2.get(f"http://127.0.0.1:{port}/health").status_code == 503
         assert httpx2.get(f"http://127.0.0.1:{port}/else").status_code == 404
+
+
+async def test_health_says_how_many_of_them_claim(tmp_path: Path) -> None:
+    """One that renews itself has its last jobs to finish: it runs and is well, and claims nothing."""
+    settings = Settings(data_dir=tmp_path, worker_processes=2, watch_every_s=0.01)
+    workers, shops = _Workers(settings), [Shop(settings, n, str(tmp_path / f"worker-{n}.sock"), None) for n in (0, 1)]
+    children = [workers._child(n, tmp_path, {slots.FOLDER: str(tmp_path)}) for n in (0, 1)]
+    for child in children:
+        child.state = ChildState.RUNNING
+
+    async def told() -> dict[str, int]:
+        for child in children:
+            assert child.spec.probe is not None and await child.spec.probe()
+        return workers._health(children)
+
+    servers = [
+        await asyncio.start_unix_server(shop.beat, tmp_path / f"worker-{n}.sock") for n, shop in enumerate(shops)
+    ]
+    assert await told() == {"processes": 2, "running": 2, "accepting": 2}
+    shops[1].stop()
+    assert await told() == {"processes": 2, "running": 2, "accepting": 1}
+    children[1].state = ChildState.STARTING
+    assert workers._health(children) == {"processes": 2, "running": 1, "accepting": 1}
+    assert children[1].spec.before_start is not None
+    children[1].spec.before_start()  # its successor
+    children[1].state = ChildState.RUNNING
+    assert workers._health(children) == {"processes": 2, "running": 2, "accepting": 2}
+    for server in servers:
+        server.close()
 
 
 def test_metrics_are_for_whom_they_are_open_to(tmp_path: Path) -> None:

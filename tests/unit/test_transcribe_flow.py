@@ -4,9 +4,10 @@ engine and a decoder that the test makes fail, and a clock that it moves."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,6 +235,64 @@ async def test_a_renewal_that_finds_the_lease_lost_stops_at_once(house: House) -
         await asyncio.sleep(0.01)
     await running
     assert (await house.job(job_id)).state is JobState.CANCELLED
+
+
+class Away:
+    """Calls of a method that fail for a while, as when a database is restarted. `answers`: the call happens, and only
+    its answer is lost."""
+
+    def __init__(self, owner: Any, method: str, times: int, *, answers: bool = False) -> None:
+        self.real, self.left, self.answers, self.calls = getattr(owner, method), times, answers, 0
+        setattr(owner, method, self)
+
+    async def __call__(self, *args: Any, **named: Any) -> Any:
+        self.calls += 1
+        if self.left == 0:
+            return await self.real(*args, **named)
+        self.left -= 1
+        if self.answers:
+            await self.real(*args, **named)
+        raise errors.DatabaseBusy
+
+
+async def _with_time(house: House, running: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(running)
+    for _ in range(2_000):
+        if task.done():
+            break
+        await asyncio.sleep(0.005)
+        await house.clock.advance(0.1)
+    await asyncio.wait_for(task, 5.0)
+
+
+@pytest.mark.parametrize("lost", ["call", "answer"])
+@pytest.mark.parametrize("what", ["append", "put", "commit"])
+async def test_what_cannot_be_written_for_a_moment_is_kept(house: House, what: str, lost: str) -> None:
+    job_id = await house.submit("a", wav())
+
+    async def midway() -> None:
+        await house.clock.advance(1.0)  # so that what comes now is told at once
+
+    house.engine.midway = midway
+    owner = {"append": house.records.events, "put": house.store.results, "commit": house.records.leases}[what]
+    away = Away(owner, what, 2, answers=lost == "answer")
+    await _with_time(house, house.run_one())
+    assert away.calls == 3 if what != "append" else away.calls >= 1
+    job = await house.job(job_id)
+    assert (job.state, job.fence, house.engine.calls) == (JobState.SUCCEEDED, 1, 1)
+    assert await house.store.results.get(job_id, 1) is not None
+    told = await house.records.events.read(job_id, 0, 100)
+    assert [event.data["text"] for event in told if event.kind == "segment"] == ["words"]
+    assert [event.kind for event in told].count("done") == 1
+
+
+async def test_but_not_for_ever(house: House) -> None:
+    job_id = await house.submit("a", wav())
+    away = Away(house.records.leases, "commit", 1_000)
+    await _with_time(house, house.run_one())
+    assert 10 < away.calls < 200
+    job = await house.job(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
 
 
 async def test_being_stopped_hands_the_job_back(house: House) -> None:

@@ -13,6 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from cosygate import errors
 from cosygate.adapters.limits_memory import MemoryCounters
 from cosygate.adapters.records_sql import SqlRecords
+from cosygate.adapters.records_sql.receivers import SqlReceivers
 from cosygate.flows.limiting import RECORDINGS, Limiting
 from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.webhooks import Sender, Webhooks
@@ -239,6 +240,48 @@ async def test_a_task_that_is_deleted_while_a_try_runs_ends_quietly(house: House
     await house.records.jobs.delete(job.id)
     await house.sender._deliver(begun)
     assert house.post.messages == []
+
+
+class AnswersLost(SqlReceivers):
+    """As behind a connection that breaks while COMMIT is under way: it has happened, and nobody is told."""
+
+    lost = 0
+
+    async def rotate_secret(self, tenant: str, secret: str, now: float, until: float) -> bool:
+        done = await super().rotate_secret(tenant, secret, now, until)
+        if self.lost:
+            self.lost -= 1
+            raise errors.DatabaseBusy()
+        return done
+
+
+async def test_a_rotation_whose_answer_is_lost_retires_nothing_and_its_secret_is_told(house: House) -> None:
+    receivers = AnswersLost(house.records.receivers._database)
+    desk = Webhooks(house.records.deliveries, receivers, house.clock, SeededRandomness(3), None)
+    [older] = await receivers.secrets("acme", house.clock.now())
+    receivers.lost = 2
+    rotating = asyncio.create_task(desk.rotate_secret("acme"))
+    while not rotating.done():
+        await house.clock.advance(1.0)
+        await asyncio.sleep(0.01)
+    newer = await rotating
+    assert await receivers.secrets("acme", house.clock.now()) == (newer, older)
+    newest = await desk.rotate_secret("acme")  # another one is another one
+    assert await receivers.secrets("acme", house.clock.now()) == (newest, newer)
+
+
+async def test_a_rotation_gives_up_on_a_database_that_stays_away(house: House) -> None:
+    receivers = AnswersLost(house.records.receivers._database)
+    desk = Webhooks(house.records.deliveries, receivers, house.clock, SeededRandomness(3), None)
+    [older] = await receivers.secrets("acme", house.clock.now())
+    receivers.lost = 1_000
+    rotating = asyncio.create_task(desk.rotate_secret("acme"))
+    for _ in range(20):
+        await house.clock.advance(1.0)
+        await asyncio.sleep(0.01)
+    with pytest.raises(errors.DatabaseBusy):
+        await rotating
+    assert older in await receivers.secrets("acme", house.clock.now())
 
 
 async def test_both_secrets_sign_while_the_older_one_is_valid(house: House) -> None:

@@ -7,8 +7,9 @@ and Celery's own tools (events, flower, remote control) show what goes on.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import kombu
@@ -26,15 +27,19 @@ _ANSWER_S = 5.0  # longer than a consumer's own wait for messages, which is one 
 _FORGET_S = 12 * 3600  # when Redis gives an unacknowledged hint to somebody else; twice does no harm
 
 
-def make_app(broker_url: str) -> Celery:
-    """Both ends of the line: who sends hints, and who gets them."""
+def make_app(broker_url: str, *, answer_s: float = _ANSWER_S) -> Celery:
+    """Both ends of the line: who sends hints, and who gets them. `answer_s`: for how long one answer is waited for."""
     app = Celery("cosygate", broker=broker_url, set_as_current=False)
-    redis: dict[str, Any] = {
-        "socket_connect_timeout": _CONNECT_S,
-        "socket_timeout": _ANSWER_S,
-        "socket_keepalive": True,
-        "visibility_timeout": _FORGET_S,
-    }
+    bounds: dict[str, Any] = {}
+    if broker_url.startswith("redis"):
+        bounds = {
+            "socket_connect_timeout": _CONNECT_S,
+            "socket_timeout": answer_s,
+            "socket_keepalive": True,
+            "visibility_timeout": _FORGET_S,
+        }
+    elif broker_url.startswith("amqp"):  # else whoever declares a queue waits for ever
+        bounds = {"read_timeout": answer_s, "write_timeout": answer_s}
     app.conf.update(
         task_default_queue=NORMAL,
         task_queues=[_queue(NORMAL), _queue(LOW)],
@@ -48,7 +53,7 @@ def make_app(broker_url: str) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
         broker_pool_limit=2,
-        broker_transport_options=redis if broker_url.startswith("redis") else {},
+        broker_transport_options=bounds,
         worker_prefetch_multiplier=1,  # what waits should wait where others can have it
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -65,19 +70,21 @@ def _queue(name: str) -> Any:
 
 
 class CeleryBroker:
-    """For one event loop; sends from a thread of its own, one message at a time: Celery's client blocks."""
+    """For one event loop; sends one message at a time, each from a thread of its own: Celery's client blocks, and while
+    a broker hangs that must not hold up the end of the process, as a pool's thread would."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
         self._sending: asyncio.Future[None] | None = None
         self._away = False
 
     async def publish(self, job_ids: Sequence[str], *, low: bool) -> bool:
         if self._sending is not None and not self._sending.done():
             return False  # the one before still hangs
-        loop = asyncio.get_running_loop()
-        self._sending = loop.run_in_executor(self._thread, self._send, list(job_ids), LOW if low else NORMAL)
+        sent: Future[None] = Future()
+        what = (sent, list(job_ids), LOW if low else NORMAL)
+        threading.Thread(target=self._send, args=what, name="hints", daemon=True).start()
+        self._sending = asyncio.wrap_future(sent)
         done, _ = await asyncio.wait({self._sending}, timeout=_WITHIN_S)
         if not done:
             self._told(away=True, reason="timeout")
@@ -92,10 +99,14 @@ class CeleryBroker:
     async def close(self) -> None:
         if self._sending is not None and not self._sending.done():
             await asyncio.wait({self._sending}, timeout=_CLOSE_S)
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, job_ids: list[str], queue: str) -> None:
-        self._app.send_task(TASK, args=[job_ids], queue=queue, routing_key=queue, retry=False, ignore_result=True)
+    def _send(self, sent: Future[None], job_ids: list[str], queue: str) -> None:
+        try:
+            self._app.send_task(TASK, args=[job_ids], queue=queue, routing_key=queue, retry=False, ignore_result=True)
+        except BaseException as error:
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
 
     def _told(self, *, away: bool, reason: str = "") -> None:
         """Once each way: it would be said for every job otherwise."""

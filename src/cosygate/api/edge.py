@@ -71,7 +71,7 @@ class Edge:
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
-                pass  # nobody is there to be answered; recorded as 499
+                exchange.left()
             except Exception:
                 await exchange.crashed()
             finally:
@@ -178,6 +178,12 @@ class _Exchange:
             async with asyncio.timeout(_LINGER_S):
                 while not self._body_over:
                     await self.receive()
+
+    def left(self) -> None:
+        """The client has, in the middle of its body: recorded as 499. (The framework took it for a crash, and has
+        answered 500 to nobody.)"""
+        if self._status == errors.CosyGateError.status:
+            self._status = 0
 
     async def crashed(self) -> None:
         _log.exception("http.crashed", route=self._route(), **self._caller())

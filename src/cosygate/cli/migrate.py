@@ -80,6 +80,10 @@ async def _move(source: Path, settings: Settings, *, blobs: bool) -> None:
         moved = await copy_blobs_of(source, settings)
         typer.echo(f"copied {moved.parts} parts of {moved.uploads} recordings and {moved.results} results")
     copied = await move_database(source, settings)
+    if blobs:  # a gateway that runs there already may have swept what had no rows yet
+        swept = await copy_blobs_of(source, settings, missing_only=True)
+        if swept.uploads:
+            typer.echo(f"copied {swept.uploads} recordings again: a gateway there took them for nobody's")
     for table, rows in copied.items():
         typer.echo(f"{table:<16} {rows:>10}")
     typer.echo(f"moved {sum(copied.values())} rows; {source} is as it was")

@@ -25,7 +25,7 @@ from cosygate.flows.holds import Coming, Hold, Holds, Line, Sums
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import logger
 from cosygate.model.cost import LEAST_S
-from cosygate.ports.records import QueueDepth
+from cosygate.ports.records import Depth, QueueDepth
 
 _log = logger()
 _EVERY_S = 0.05  # between looks at the table, while somebody asks
@@ -40,6 +40,8 @@ _LEARN = 0.05  # what one recording changes of that
 _HOLD_MOST_S = 300.0  # of audio, that one hold stands for
 _COMING_MOST = 0.125  # of the bound, that one recording stands for while it comes; or as much as a hold
 _DRAIN_S = 30.0  # over so much time the speed is measured with which the queue is worked off
+_MEASURE_EVERY_S = 2.0  # where the table has to tell that speed
+_MEASURED, _MEASURED_S = 100, 120.0  # by so many jobs that ended last, none longer ago than this
 _SHORTEST_S, _LONGEST_S = 1.0, 300.0  # what Retry-After says
 
 
@@ -59,6 +61,9 @@ class Drain:
         self._rate = 0.0
         self._at: float | None = None
 
+    async def look(self) -> None:
+        """There is nobody to ask."""
+
     def claimed(self, seconds: float) -> None:
         now = self._clock.monotonic()
         self._rate = self._faded(now) + seconds / _DRAIN_S
@@ -71,16 +76,53 @@ class Drain:
         return self._rate * math.exp((self._at - now) / _DRAIN_S) if self._at is not None else 0.0
 
 
+class DrainElsewhere:
+    """The same where processes claim that this one sees nothing of: by the jobs that ended last, as the table tells.
+    The first of them says only since when."""
+
+    def __init__(self, depth: QueueDepth, clock: Clock) -> None:
+        self._depth = depth
+        self._clock = clock
+        self._seconds = 0.0
+        self._since = 0.0
+        self._next_at = -math.inf
+
+    async def look(self) -> None:
+        """At the table, when it is time. Raises Unavailable."""
+        if self._clock.monotonic() < self._next_at:
+            return
+        self._next_at = self._clock.monotonic() + _MEASURE_EVERY_S
+        now = self._clock.now()
+        ended = await self._depth.ended(now - _MEASURED_S, _MEASURED)
+        self._seconds = sum(job.seconds for job in ended[:-1])
+        if ended:
+            self._since = self._clock.monotonic() - (now - ended[-1].at)
+
+    def claimed(self, seconds: float) -> None:
+        """It is in the table when it has ended."""
+
+    def rate(self) -> float:
+        """Between two looks it fades."""
+        return self._seconds / max(1.0, self._clock.monotonic() - self._since)
+
+
 class Admission(Line):
     def __init__(
-        self, depth: QueueDepth, clock: Clock, randomness: Randomness, limits: QueueLimits, *, processes: int = 1
+        self,
+        depth: QueueDepth,
+        clock: Clock,
+        randomness: Randomness,
+        limits: QueueLimits,
+        *,
+        processes: int = 1,
+        elsewhere: bool = False,
     ) -> None:
-        """`processes`: gateways that claim from the same queue."""
+        """`processes`: gateways that claim from the same queue. `elsewhere`: others do, on any number of hosts."""
         self._depth = depth
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
-        self._drain = Drain(clock, processes)
+        self._drain = DrainElsewhere(depth, clock) if elsewhere else Drain(clock, processes)
         self._waiting = Sums()  # as far as this process sees, without holds
         self._holds = Holds()
         self._coming = Coming()
@@ -170,21 +212,23 @@ class Admission(Line):
         began = self._clock.monotonic()
         self._since.clear()
         try:
-            depth = await self._depth.waiting()
+            self._seen(await self._depth.waiting())
+            await self._drain.look()
         except errors.Unavailable as error:
             self._see(False, error.code)
         except Exception:
             _log.exception("queue.depth_crashed")
-        else:
-            self._see(True)
-            self._waiting = Sums({tenant: waiting.seconds for tenant, waiting in depth.tenants.items()})
-            for tenant, seconds in self._since.items():
-                self._waiting.add(tenant, seconds)
-            self._looks += 1
         finally:
             self._looked_at = self._clock.monotonic()
             self._next_at = max(began + _EVERY_S, self._looked_at + min(_PAUSE * (self._looked_at - began), _PAUSE_S))
             self._look = None
+
+    def _seen(self, depth: Depth) -> None:
+        self._see(True)
+        self._waiting = Sums({tenant: waiting.seconds for tenant, waiting in depth.tenants.items()})
+        for tenant, seconds in self._since.items():
+            self._waiting.add(tenant, seconds)
+        self._looks += 1
 
     def _see(self, seen: bool, code: str = "") -> None:
         """The old view is kept while the table cannot be read, with what happens here: it bounds this process."""

@@ -29,8 +29,9 @@ class LeaseLost(Exception):
 
 
 class Story:
-    """The job's events, gathered for a moment so that a fast engine costs few transactions. Bounded: a full one is
-    written at once."""
+    """The job's events, gathered for a moment so that a fast engine costs few transactions: a full one is written at
+    once. While the database is away they are kept (no more than the transcript itself) and told later: the work goes on
+    as long as the lease holds."""
 
     def __init__(self, events: Events, claim: Claim, clock: Clock, longest: int = 64) -> None:
         self._events = events
@@ -38,6 +39,8 @@ class Story:
         self._clock = clock
         self._longest = longest
         self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._told = 0  # segments, for certain
+        self._unsure = False  # the last append's answer was lost: it may have told more
         self._percent = claim.job.percent
         self._told_at = clock.monotonic()
 
@@ -50,19 +53,30 @@ class Story:
         await self._tell_sometimes()
 
     async def _tell_sometimes(self) -> None:
-        due = len(self._waiting) >= self._longest or self._clock.monotonic() - self._told_at >= _TELL_EVERY_S
-        if due and not await self._write([("progress", {"percent": self._percent})]):
-            raise LeaseLost
-
-    async def flush(self) -> bool:
-        """Writes what waits; False when the lease is lost."""
-        return await self._write([]) if self._waiting else True
-
-    async def _write(self, more: list[tuple[str, dict[str, Any]]]) -> bool:
-        told = [*self._waiting, *more]
-        self._waiting = []
+        full = len(self._waiting) >= self._longest and not self._unsure
+        if not full and self._clock.monotonic() - self._told_at < _TELL_EVERY_S:
+            return
+        try:
+            held = await self._events.append(self._claim, self._waiting, self._percent, after=self.after)
+        except errors.Unavailable as error:
+            self._unsure = True
+            _log.warning("task.told_later", code=error.code)
+        else:
+            if not held:
+                raise LeaseLost
+            self._told += len(self._waiting)
+            self._waiting, self._unsure = [], False
         self._told_at = self._clock.monotonic()
-        return await self._events.append(self._claim, told, self._percent)
+
+    @property
+    def waiting(self) -> list[tuple[str, dict[str, Any]]]:
+        """Segments that are not told yet, or perhaps not: see `after`."""
+        return self._waiting
+
+    @property
+    def after(self) -> int | None:
+        """As Events.append has it."""
+        return self._told if self._unsure else None
 
 
 class Recognition:

@@ -3,15 +3,19 @@
     claim → open the recording → decode → stream to an engine → store under job/fence → commit under the fence
 
 Every write carries the claim's fence. While the work runs the claim is renewed; a renewal that finds the lease lost
-stops the work at once. Whoever is stopped in between leaves nothing that anybody could see.
+stops the work at once. Whoever is stopped in between leaves nothing that anybody could see. Where the database or the
+store is away for a moment, what is done already is kept, and written when they are back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
@@ -30,6 +34,8 @@ from cosygate.ports.decoder import Decoder
 from cosygate.ports.records import MAX_DELAY_S, Events, Leases
 
 _log = logger()
+_PATIENCE_S = 60.0  # how long finished work is kept while it cannot be written: a restart or a failover takes less
+T = TypeVar("T")
 
 
 class Transcribe:
@@ -64,6 +70,7 @@ class Transcribe:
         self._renew_s = renew_s
         self._engine_idle_s = engine_idle_s
         self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
+        self._insisting = Backoff(first_s=0.2, longest_s=5.0)
         self._handed_back: OrderedDict[str, int] = OrderedDict()
         self._retrying = Retrying(clock, gateways)
 
@@ -140,10 +147,11 @@ class Transcribe:
 
     async def _finish(self, claim: Claim, options: TranscribeOptions, transcript: Transcript, story: Story) -> None:
         data = await asyncio.to_thread(transcript_bytes, transcript)  # twelve hours of speech take a while
-        await self._results.put(claim.job_id, claim.fence, data)
+        await self._insist(lambda: self._results.put(claim.job_id, claim.fence, data))
         result = task_result(transcript, options.filename)
         now = self._clock.now()
-        if await story.flush() and await self._leases.commit(claim, now, result=result):
+        rest, after = story.waiting, story.after
+        if await self._insist(lambda: self._leases.commit(claim, now, result=result, segments=rest, after=after)):
             self._handed_back.pop(claim.job_id, None)
             tracing.current().set({"cosygate.audio_s": round(transcript.duration, 3)})
             self._finished(claim, JobState.SUCCEEDED, now)
@@ -151,6 +159,21 @@ class Transcribe:
         else:
             await self._results.erase(claim.job_id, claim.fence)
             _log.warning("task.result_refused")
+
+    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Tries again, for a while: whoever cannot write for a moment throws no work away. (A renewal that finds the
+        lease lost cancels it.) Raises what `write` raises at last."""
+        until = self._clock.monotonic() + _PATIENCE_S
+        for number in itertools.count():
+            try:
+                return await write()
+            except errors.Unavailable as error:
+                pause_s = self._insisting.delay(number, self._randomness)
+                if self._clock.monotonic() + pause_s > until:
+                    raise
+                _log.warning("task.written_later", code=error.code)
+            await self._clock.sleep(pause_s)
+        raise AssertionError("it returns or raises")
 
     def _finished(self, claim: Claim, state: JobState, now: float, **fields: object) -> None:
         metrics.tasks.labels(state).inc()
@@ -170,7 +193,8 @@ class Transcribe:
             await self._give_back(claim, Requeue.HAND_BACK, max(wait_s, self._pause(claim.job_id)), known)
         elif known is error and not getattr(error, "counts", False):
             # Known, and the same however often it is tried.
-            if await self._leases.commit(claim, now, result=None, error=(known.code, known.detail)):
+            why = known.code, known.detail
+            if await self._insist(lambda: self._leases.commit(claim, now, result=None, error=why)):
                 self._finished(claim, JobState.FAILED, now, code=known.code)
         else:
             if known is not error:

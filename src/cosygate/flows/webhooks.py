@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from cosygate import errors
@@ -255,19 +256,7 @@ class Webhooks:
 
     async def dead(self, tenant: str | None = None, limit: int = _LISTED) -> list[DeadLetter]:
         """The newest first; None: of all tenants."""
-        return [
-            DeadLetter(
-                id=one.id,
-                tenant=one.tenant,
-                kind=one.kind,
-                host=host_of(one.url),
-                attempt=one.attempt,
-                status=one.status,
-                error=one.error,
-                tried_at=one.tried_at,
-            )
-            for one in await self._deliveries.dead(tenant, limit)
-        ]
+        return [_letter(one) for one in await self._deliveries.dead(tenant, limit)]
 
     async def dead_letters(self, limit: int) -> tuple[int, list[DeadLetter]]:
         """How many there are, and the newest: what /admin shows."""
@@ -281,7 +270,12 @@ class Webhooks:
     async def rotate_secret(self, tenant: str) -> str | None:
         """The one before goes on signing beside it for OVERLAP_S. None: there is none to be rotated."""
         secret, now = self._new_secret(), self._clock.now()
-        return secret if await self._receivers.rotate_secret(tenant, secret, now, now + OVERLAP_S) else None
+        rotated = partial(self._receivers.rotate_secret, tenant, secret, now, now + OVERLAP_S)
+        for pause_s in (1.0, 3.0):  # with the same secret: after a lost answer, another would end the one before
+            with suppress(errors.DatabaseBusy):
+                return secret if await rotated() else None
+            await self._clock.sleep(pause_s)
+        return secret if await rotated() else None
 
     async def gone(self, tenant: str | None = None) -> list[Gone]:
         return list(await self._receivers.gone(tenant, _LISTED))
@@ -291,6 +285,13 @@ class Webhooks:
 
     def _new_secret(self) -> str:
         return "whsec_" + base64.b64encode(self._randomness.token(_SECRET_BYTES)).decode()
+
+
+def _letter(one: Delivery) -> DeadLetter:
+    return DeadLetter(
+        id=one.id, tenant=one.tenant, kind=one.kind, host=host_of(one.url), attempt=one.attempt, status=one.status,
+        error=one.error, tried_at=one.tried_at,
+    )  # fmt: skip
 
 
 def _body(delivery: Delivery, task: dict[str, Any]) -> str:

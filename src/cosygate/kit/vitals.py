@@ -43,7 +43,7 @@ def weigh() -> tuple[int, int]:
     return pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - names alone are cheaper
 
 
-def beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One byte for whoever asks whether the event loop goes round."""
-    writer.write(b".")
+def beat(_: asyncio.StreamReader, writer: asyncio.StreamWriter, word: bytes = b".") -> None:
+    """One byte for whoever asks whether the event loop goes round; which one may tell more."""
+    writer.write(word)
     writer.close()

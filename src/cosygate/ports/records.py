@@ -87,11 +87,20 @@ class Leases(Protocol):
         """beat + 1 WHERE id AND fence AND running. False: the lease is lost, stop at once."""
 
     async def commit(
-        self, claim: Claim, now: float, *, result: dict[str, Any] | None, error: tuple[str, str] | None = None
+        self,
+        claim: Claim,
+        now: float,
+        *,
+        result: dict[str, Any] | None,
+        error: tuple[str, str] | None = None,
+        segments: Sequence[tuple[str, dict[str, Any]]] = (),
+        after: int | None = None,
     ) -> bool:
         """WHERE id AND fence AND running: succeeded with `result` (and result_fence = fence), or failed with
-        `error` (code, detail); together with its event. Success corrects its tenant's turn by `result["duration"]`,
-        where that is told. False: not ours any more, nothing changed."""
+        `error` (code, detail); together with its event. Success first tells the last `segments` (`after`: as in
+        Events.append), and corrects its tenant's turn by `result["duration"]`, where that is told. Success that is
+        repeated by the same claim (its answer was lost) changes nothing and is true again. False: not ours any more,
+        nothing changed."""
 
     async def requeue(
         self,
@@ -117,9 +126,18 @@ MAX_DELAY_S = 60.0  # no requeue asks for more; a `not_before` further ahead tha
 
 
 class Events(Protocol):
-    async def append(self, claim: Claim, events: Sequence[tuple[str, dict[str, Any]]], percent: int | None) -> bool:
+    async def append(
+        self,
+        claim: Claim,
+        new: Sequence[tuple[str, dict[str, Any]]],
+        percent: int | None,
+        *,
+        after: int | None = None,
+    ) -> bool:
         """Events (kind, data) under the claim's fence, in order, and the job's percent, told as a last `progress` event
-        (earlier ones of the job are dropped). False: the lease is lost."""
+        (earlier ones of the job are dropped). `after`: after an append whose answer was lost, how many segments of this
+        claim had been told for certain before it; those of `new` that it told all the same are not told twice. False:
+        the lease is lost."""
 
     async def read(self, job_id: str, after: int, limit: int) -> list[JobEvent]:
         """Events with seq > after, in order. Reading from 0 gives the whole story of the current claim: when a job is
@@ -168,10 +186,21 @@ class Depth:
         return heapq.nlargest(limit, self.tenants.items(), key=lambda entry: entry[1].seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that has ended, however it did."""
+
+    at: float  # seconds since the epoch
+    seconds: float  # of audio, as it counted while it waited; 0 when nobody had begun it
+
+
 class QueueDepth(Protocol):
     async def waiting(self) -> Depth:
         """Every queued job, also those that wait out a delay. Reads an index alone: 10,000 jobs take milliseconds.
         Sees every commit that had returned when it was called."""
+
+    async def ended(self, since: float, most: int) -> Sequence[Ended]:
+        """The `most` jobs that ended last, none before `since`, the last one first. Reads no more than those."""
 
 
 class RecordsHealth(Protocol):

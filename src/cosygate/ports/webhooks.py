@@ -70,7 +70,8 @@ class Receivers(Protocol):
         """False, and nothing changed, when the tenant has one."""
 
     async def rotate_secret(self, tenant: str, secret: str, now: float, until: float) -> bool:
-        """From now on `secret` signs, and the one before beside it until `until`. False when there is none."""
+        """From now on `secret` signs, and the one before beside it until `until`. False when there is none. Repeated
+        with the same secret it changes nothing."""
 
     async def secrets(self, tenant: str, now: float) -> tuple[str, ...]:
         """Those that sign now, the newest first; none when the tenant has none."""

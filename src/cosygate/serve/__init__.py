@@ -206,13 +206,18 @@ async def engine_serves(address: str) -> bool:
 
 async def has_pulse(path: Path) -> bool:
     """Whether the event loop of the gateway behind this socket goes round: one that is stuck accepts nobody."""
+    return bool(await pulse_of(path))
+
+
+async def pulse_of(path: Path) -> bytes:
+    """What a process says there (kit/vitals.py, `beat`); nothing when it is not there."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
-        answer = await reader.read(1)
+        word = await reader.read(1)
         writer.close()
     except OSError:
-        return False
-    return bool(answer)
+        return b""
+    return word
 
 
 def _lock(data_dir: Path) -> int:

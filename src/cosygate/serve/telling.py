@@ -21,8 +21,8 @@ _SLOW_S = 5.0  # without a byte
 def telling(
     where: tuple[str, int], door: MetricsDoor, metrics_dir: Path, health: Callable[[], dict[str, int]]
 ) -> Iterator[None]:
-    """While the body runs. `health` tells `processes` and how many are `running`; all of them, or 503. Metrics are for
-    those whom `door` lets in. Raises CannotStart."""
+    """While the body runs. `health` tells `processes`, how many are `running` (all of them, or 503), and more. Metrics
+    are for those whom `door` lets in. Raises CannotStart."""
     from cosygate.kit.metrics import exposition  # imported here: it loads what this process otherwise does without
 
     class Answers(BaseHTTPRequestHandler):

@@ -18,7 +18,7 @@ from cosygate.kit.backoff import Backoff
 from cosygate.kit.children import Child, ChildFailed, ChildSpec, ChildState, remove_stale_socket
 from cosygate.kit.clock import SystemClock, SystemRandomness
 from cosygate.kit.networks import MetricsDoor
-from cosygate.serve import CANNOT_START, CannotStart, has_pulse, make_metrics_dir
+from cosygate.serve import CANNOT_START, CannotStart, make_metrics_dir, pulse_of
 from cosygate.serve.telling import telling
 from cosygate.settings import Settings
 
@@ -26,6 +26,7 @@ _log = logs.logger()
 _GRACE_S = 10.0  # beyond drain_s: the last hand-backs, and Celery's own end
 _READY_S = 90.0  # every service it needs is somewhere else
 _RENEWED = 75  # celery_process.py, RENEWED
+_ENDING = b"e"  # celery_process.py, ENDING
 
 
 def main(settings: Settings) -> int:
@@ -47,6 +48,7 @@ class _Workers:
         self._clock = SystemClock()
         self._randomness = SystemRandomness()
         self._stopping = asyncio.Event()
+        self._ending: set[int] = set()  # those that have said, when last asked, that they claim nothing more
 
     async def run(self) -> int:
         settings = self._settings
@@ -63,7 +65,7 @@ class _Workers:
             if settings.worker_metrics_port:
                 door = MetricsDoor.parse(settings.metrics_allow)
                 where = (settings.host, settings.worker_metrics_port)
-                stack.enter_context(telling(where, door, metrics_dir, lambda: _health(children)))
+                stack.enter_context(telling(where, door, metrics_dir, lambda: self._health(children)))
             return await self._supervise(children)
 
     async def _supervise(self, children: list[Child]) -> int:
@@ -95,6 +97,17 @@ class _Workers:
         settings = self._settings
         pulse = run_dir / f"worker-{index}.sock"
         metrics_dir = Path(environment[slots.FOLDER])
+
+        def before_start() -> None:
+            self._ending.discard(index)
+            remove_stale_socket(pulse)
+
+        async def probe() -> bool:
+            word = await pulse_of(pulse)
+            if word == _ENDING:
+                self._ending.add(index)
+            return bool(word)
+
         argv = [sys.executable, "-m", "cosygate.worker.celery_process", "--index", str(index), "--pulse", str(pulse)]
         argv += ["--breakers", str(metrics_dir / "breakers"), "--parent-pid", str(os.getpid())]
         spec = ChildSpec(
@@ -105,13 +118,15 @@ class _Workers:
             grace_s=settings.drain_s + _GRACE_S,
             renews=_RENEWED,
             backoff=Backoff(longest_s=settings.restart_longest_s),
-            before_start=lambda: remove_stale_socket(pulse),
+            before_start=before_start,
             after_end=lambda: slots.forget(metrics_dir, f"w{index}"),
-            probe=lambda: has_pulse(pulse),
+            probe=probe,
             probe_every_s=settings.watch_every_s,
         )
         return Child(spec, self._clock, self._randomness)
 
-
-def _health(children: list[Child]) -> dict[str, int]:
-    return {"processes": len(children), "running": sum(child.state is ChildState.RUNNING for child in children)}
+    def _health(self, children: list[Child]) -> dict[str, int]:
+        """`accepting`: those that run and claim; one that renews itself runs, and does not, until its last jobs end."""
+        running = [index for index, child in enumerate(children) if child.state is ChildState.RUNNING]
+        accepting = sum(index not in self._ending for index in running)
+        return {"processes": len(children), "running": len(running), "accepting": accepting}

@@ -36,12 +36,13 @@ async def move_database(source: Path, settings: Settings) -> dict[str, int]:
         raise CannotMove(str(error)) from None
 
 
-async def copy_blobs_of(source: Path, settings: Settings) -> Copied:
+async def copy_blobs_of(source: Path, settings: Settings, *, missing_only: bool = False) -> Copied:
     """Copies the recordings and results that lie beside the database `source` into the settings' store; what is there
-    already is compared. Raises Conflict, StorageFull, StorageUnavailable, OSError, ValueError."""
+    already is compared. `missing_only`: recordings that are not there any more. Raises Conflict, StorageFull,
+    StorageUnavailable, OSError, ValueError."""
     from cosygate.adapters.blobs_object import ObjectStore, copy_blobs
 
     async with store(settings, SystemClock()) as opened:
         if not isinstance(opened, ObjectStore):
             raise ValueError("COSYGATE_STORE_URL has to say where to copy to")
-        return await copy_blobs(source.parent / "blobs", opened)
+        return await copy_blobs(source.parent / "blobs", opened, missing_only=missing_only)

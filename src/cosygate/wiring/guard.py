@@ -48,7 +48,7 @@ class Guard:
 
 def admission_of(settings: Settings, depth: QueueDepth, clock: Clock, randomness: Randomness) -> Admission:
     limits = QueueLimits(settings.queue_max_s, settings.queue_tenant_share, settings.queue_low_share)
-    return Admission(depth, clock, randomness, limits, processes=settings.workers)
+    return Admission(depth, clock, randomness, limits, processes=settings.workers, elsewhere=settings.shared)
 
 
 async def limits_of(

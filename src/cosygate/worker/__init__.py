@@ -17,7 +17,7 @@ from cosygate.worker.dispatch import Dispatcher
 from cosygate.worker.rounds import Rounds
 
 _RELAY_EVERY_S = 0.5
-_RELAY_LEAST_S = 0.02  # between two messages to the broker's: jobs that come together share one
+_RELAY_LEAST_S = 0.1  # between two rounds of messages to the broker's: jobs that come together share one
 _SWITCHES_EVERY_S = 1.0
 MOST_RUNNERS = 64  # as many as the setting `workers` allows
 _SWEEP_EVERY_S = 3600.0  # it looks at every stored upload, and what it finds hurts nobody meanwhile

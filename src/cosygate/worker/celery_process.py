@@ -35,6 +35,7 @@ from cosygate.worker.rounds import Rounds
 _log = logs.logger()
 CANNOT_START = 78  # EX_CONFIG (sysexits.h), as a gateway and an engine say it
 RENEWED = 75  # EX_TEMPFAIL: it ended by itself to be started anew
+ENDING = b"e"  # its pulse, from when on it claims nothing more
 _HIGHEST = 1_000_000  # of a priority's number
 _RENEW_LOOK_S = 5.0
 _AGAIN_S = 2.0  # before the broker is asked again that cannot be used
@@ -85,6 +86,10 @@ class Shop:
             return False
         return asyncio.run_coroutine_threadsafe(self._dispatcher.hinted(), self._loop).result()
 
+    def beat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Its pulse, and whether it claims."""
+        vitals.beat(reader, writer, ENDING if self.ending else b".")
+
     async def _run(self) -> None:
         settings = self._settings
         async with open_workshop(settings, self._index, self._breakers) as shop:
@@ -96,7 +101,7 @@ class Shop:
             born = shop.clock.monotonic()
             rounds.every(_RENEW_LOOK_S, lambda: self._renew(shop.clock.monotonic() - born))
             dispatching = asyncio.create_task(dispatcher.run())
-            beating = await asyncio.start_unix_server(vitals.beat, self._pulse)  # kept: else it is collected
+            beating = await asyncio.start_unix_server(self.beat, self._pulse)  # kept: else it is collected
             self.began.set_result(None)
             if not self.ending:
                 await self._stopping.wait()

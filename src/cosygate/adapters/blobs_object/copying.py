@@ -1,5 +1,9 @@
 """Moves an embedded installation's blobs to an object store: everything in a data folder's `blobs`, by its layout
-(adapters/blobs_disk/disk.py). Run it again and it goes on: what is there is compared, not sent."""
+(adapters/blobs_disk/disk.py). Run it again and it goes on: what is there is compared, not sent.
+
+Recordings come before their rows, so that whoever finds a row finds its recording. A gateway that runs on the target
+already may meanwhile take them for nobody's, whose ids are old: so their listings are looked at once more, when
+the rows are there (`missing_only`)."""
 
 from __future__ import annotations
 
@@ -37,12 +41,12 @@ class Copied:
     bytes: int = 0
 
 
-async def copy_blobs(folder: Path, target: Target) -> Copied:
-    """`folder`: `blobs` of the data folder of a server that is stopped. The folder is only read. Raises Conflict when
-    the store holds something else under the same name, StorageFull, StorageUnavailable, OSError; what was copied until
-    then is whole."""
+async def copy_blobs(folder: Path, target: Target, *, missing_only: bool = False) -> Copied:
+    """`folder`: `blobs` of the data folder of a server that is stopped. The folder is only read. `missing_only`: the
+    recordings whose parts are not all listed there, and nothing else. Raises Conflict when the store holds something
+    else under the same name, StorageFull, StorageUnavailable, OSError; what was copied until then is whole."""
     copied = Copied()
-    jobs = _jobs(folder, target, copied)
+    jobs = _jobs(folder, target, copied, missing_only)
     # Each worker takes the next job: a million of them are not a million tasks.
     try:
         async with asyncio.TaskGroup() as group:
@@ -62,9 +66,11 @@ class _Job(Protocol):
     async def run(self) -> None: ...
 
 
-def _jobs(folder: Path, target: Target, copied: Copied) -> Iterator[_Job]:
+def _jobs(folder: Path, target: Target, copied: Copied, missing_only: bool) -> Iterator[_Job]:
     for upload in sorted((folder / "uploads").glob("*/*")):
-        yield _Upload(upload, target.parts, copied)
+        yield _Upload(upload, target.parts, copied, missing_only)
+    if missing_only:
+        return  # nobody erases a result whose row is not there
     for result in sorted((folder / "results").glob("*/*/*.json")):
         yield _Result(result, target.results, copied)
 
@@ -74,10 +80,13 @@ class _Upload:
     folder: Path
     parts: PartStore
     copied: Copied
+    missing_only: bool
 
     async def run(self) -> None:
         mark = _mark(self.folder / _MARK)
         seqs = sorted(int(path.name) for path in self.folder.iterdir() if path.name != _MARK)
+        if self.missing_only and set(seqs) <= (await self.parts.list(self.folder.name)).parts.keys():
+            return
         for seq in seqs:
             path = self.folder / f"{seq:09d}"
             received = await self.parts.receive(_pieces(path), limit=path.stat().st_size)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from cosygate.adapters.records_sql.database import Database
-from cosygate.adapters.records_sql.leases import HELD, of
+from cosygate.adapters.records_sql.leases import HELD, of, untold
 from cosygate.adapters.records_sql.locks import writable
 from cosygate.adapters.records_sql.schema import events, is_state, jobs, outbox
 from cosygate.model.job import Claim, JobEvent, JobState
@@ -50,21 +50,28 @@ class SqlEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, claim: Claim, new: Sequence[tuple[str, dict[str, Any]]], percent: int | None) -> bool:
+    async def append(
+        self,
+        claim: Claim,
+        new: Sequence[tuple[str, dict[str, Any]]],
+        percent: int | None,
+        *,
+        after: int | None = None,
+    ) -> bool:
         """A percent becomes a `progress` event after the others. Of a job's progress events only the last is kept:
         it alone says something, and a long job would leave thousands."""
-        rows = [{"job_id": claim.job_id, "kind": kind, "data": data} for kind, data in new if kind != "progress"]
+        segments = [(kind, data) for kind, data in new if kind != "progress"]
         told = [data["percent"] for kind, data in new if kind == "progress"]
         percent = percent if percent is not None or not told else told[-1]
-        if percent is not None:
-            rows.append({"job_id": claim.job_id, "kind": "progress", "data": {"percent": percent}})
         mine = of(claim.job_id, claim.fence)
 
         def run(connection: sa.Connection) -> bool:
             if connection.execute(_ADVANCE, mine | {"reached": percent}).rowcount == 0:
                 return False
+            rows = untold(connection, claim.job_id, segments, after)
             if percent is not None:
                 connection.execute(_FORGET_PROGRESS, {"job": claim.job_id})
+                rows.append({"job_id": claim.job_id, "kind": "progress", "data": {"percent": percent}})
             if rows:
                 connection.execute(_TELL, rows)
             return True

@@ -79,7 +79,7 @@ class SqlJobs:
                 return _get(connection, owner, job_id)
             connection.execute(_TELL, {"job_id": job_id, "kind": "cancelled", "data": {}})
             connection.execute(_FREE_SESSION, {"upload": row.upload_id})
-            ended(connection, job_id, JobState.CANCELLED, now)
+            ended(connection, row, JobState.CANCELLED, now)
             return to_job(row)
 
         return await self._database.write(run)

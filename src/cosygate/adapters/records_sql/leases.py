@@ -5,6 +5,7 @@ Every write under a claim says `WHERE id AND fence AND state = 'running'`: a cla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,16 @@ from cosygate.adapters.records_sql import turns
 from cosygate.adapters.records_sql.database import Database, Overtaken
 from cosygate.adapters.records_sql.endings import ended
 from cosygate.adapters.records_sql.locks import locked
-from cosygate.adapters.records_sql.schema import delayed, events, job_columns, jobs, ready, running, to_job
+from cosygate.adapters.records_sql.schema import (
+    delayed,
+    events,
+    is_state,
+    job_columns,
+    jobs,
+    ready,
+    running,
+    to_job,
+)
 from cosygate.adapters.records_sql.schema_guard import turns as debts
 from cosygate.errors import LostTooOften
 from cosygate.model.job import MAX_ATTEMPTS, MAX_LOST, Claim, JobState, Requeue
@@ -53,14 +63,20 @@ _SUCCEED = (
     .values(state=JobState.SUCCEEDED.value, percent=100, claimant=None)
     .values(result=bindparam("transcript", type_=jobs.c.result.type), result_fence=jobs.c.fence)
     .values(finished_at=bindparam("now"))
-    .returning(jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
+    .returning(jobs.c.id, jobs.c.owner, jobs.c.callback_url, jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
+)
+# By this very claim: a job that has succeeded is never claimed again.
+_SUCCEEDED = sa.select(sa.literal(1)).where(
+    jobs.c.id == bindparam("held_id"), jobs.c.fence == bindparam("held_fence"), is_state(jobs, JobState.SUCCEEDED)
 )
 _FAIL = (
     sa.update(jobs)
     .where(HELD)
     .values(state=JobState.FAILED.value, claimant=None, finished_at=bindparam("now"))
     .values(error_code=bindparam("code"), error_detail=bindparam("detail"))
+    .returning(jobs.c.id, jobs.c.owner, jobs.c.callback_url)
 )
+_TOLD = sa.select(sa.func.count()).where(events.c.job_id == bindparam("job"), events.c.kind == "segment")
 _COUNTS = sa.select(jobs.c.attempt, jobs.c.lost, jobs.c.beat, jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
 _COUNTS = _COUNTS.where(HELD).with_for_update()
 _COUNT = sa.update(jobs).where(HELD).values(attempt=bindparam("attempts"), lost=bindparam("losses"))
@@ -77,6 +93,16 @@ _RUNNING_OF = _RUNNING.where(jobs.c.claimant == bindparam("by"))
 def of(job_id: str, fence: int) -> dict[str, Any]:
     """HELD's parameters."""
     return {"held_id": job_id, "held_fence": fence}
+
+
+def untold(
+    connection: sa.Connection, job_id: str, segments: Sequence[tuple[str, Any]], after: int | None
+) -> list[dict[str, Any]]:
+    """Rows of those segment events that are not there yet. `after`: see Events.append in ports/records.py. Whoever asks
+    has locked the job's row."""
+    if after is not None and segments:
+        segments = segments[connection.execute(_TOLD, {"job": job_id}).scalar_one() - after :]
+    return [{"job_id": job_id, "kind": kind, "data": data} for kind, data in segments]
 
 
 class SqlLeases:
@@ -113,7 +139,14 @@ class SqlLeases:
         return await self._database.write(lambda connection: connection.execute(_RENEW, mine).rowcount == 1)
 
     async def commit(
-        self, claim: Claim, now: float, *, result: dict[str, Any] | None, error: tuple[str, str] | None = None
+        self,
+        claim: Claim,
+        now: float,
+        *,
+        result: dict[str, Any] | None,
+        error: tuple[str, str] | None = None,
+        segments: Sequence[tuple[str, dict[str, Any]]] = (),
+        after: int | None = None,
     ) -> bool:
         if (result is None) == (error is None):
             raise ValueError("a claim is committed with a result or an error")
@@ -124,14 +157,15 @@ class SqlLeases:
                 return _fail(connection, mine, now, error)
             row = connection.execute(_SUCCEED, mine | {"transcript": result, "now": now}).one_or_none()
             if row is None:
-                return False
+                return connection.execute(_SUCCEEDED, mine).first() is not None
             done = {"state": JobState.SUCCEEDED.value, "percent": 100}
-            connection.execute(_TELL, {"job_id": claim.job_id, "kind": "done", "data": done})
+            rows = untold(connection, claim.job_id, segments, after)
+            connection.execute(_TELL, [*rows, {"job_id": claim.job_id, "kind": "done", "data": done}])
             told = (result or {}).get("duration")
             seconds = float(told or 0.0)
             if told is not None and (beside_s := still_owed_s(row.cost_s, seconds)) != 0.0:
                 turns.correct(connection, row.priority, row.tenant, beside_s)
-            ended(connection, claim.job_id, JobState.SUCCEEDED, now, seconds=seconds)
+            ended(connection, row, JobState.SUCCEEDED, now, seconds=seconds)
             return True
 
         return await self._database.write(run)
@@ -177,9 +211,10 @@ class SqlLeases:
 
 def _fail(connection: sa.Connection, mine: dict[str, Any], now: float, error: tuple[str, str]) -> bool:
     code, detail = error
-    if connection.execute(_FAIL, mine | {"now": now, "code": code, "detail": detail}).rowcount == 0:
+    row = connection.execute(_FAIL, mine | {"now": now, "code": code, "detail": detail}).one_or_none()
+    if row is None:
         return False
     data = {"code": code, "detail": detail}
     connection.execute(_TELL, {"job_id": mine["held_id"], "kind": "failed", "data": data})
-    ended(connection, mine["held_id"], JobState.FAILED, now)
+    ended(connection, row, JobState.FAILED, now)
     return True

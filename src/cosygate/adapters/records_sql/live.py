@@ -199,7 +199,7 @@ class SqlLiveSessions:
             connection.execute(_INSERT_JOB, _succeeded(job, epoch, result, now))
             connection.execute(_TELL, _story(connection, job.id))
             seconds = float(result.get("duration") or 0.0)
-            ended(connection, job.id, JobState.SUCCEEDED, now, door="live", seconds=seconds)
+            ended(connection, job, JobState.SUCCEEDED, now, door="live", seconds=seconds)
             return True
 
         return await self._database.write(run)

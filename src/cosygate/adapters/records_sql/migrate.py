@@ -4,9 +4,13 @@ Alembic (imported only when there is something to do: it is slow to load) runs t
 process at a time: a lock file beside SQLite's database, an advisory lock in Postgres.
 
 Old and new code run side by side: the table `schema_compat` names the oldest revision whose code still works with the
-schema, and code of that revision or a later one accepts it. What is newer than that is refused, unchanged. SQLite's
-database is migrated by the server that starts on it. A Postgres that others may be using is not: `cosygate migrate`
-does it, so that the operator chooses when; only an empty one gets its tables from whoever comes first.
+schema, and code of that revision or a later one accepts it. What is newer than that is refused, unchanged. The table
+came with 0004, and code has to look into it: that of 0003, which had SQLite alone, does not, and refuses whatever is
+newer than itself. Nothing of it ever ran on Postgres; so what is said there counts from 0004 on, on both.
+
+SQLite's database is migrated by the server that starts on it; there is no other beside it, and what the table is good
+for is going back to the version before. A Postgres that others may be using is not: `cosygate migrate` does it, so that
+the operator chooses when; only an empty one gets its tables from whoever comes first.
 """
 
 from __future__ import annotations

@@ -5,25 +5,29 @@ without a thread. It runs as READ COMMITTED, in a task of its own, so that a cal
 transaction nor a connection that nobody gives back. Every wait has an end: for a connection, a lock, a statement, and
 the whole.
 
-When the connection breaks while COMMIT is under way, nobody knows whether it has happened; the caller gets
-DatabaseBusy, and nothing is run again here. Why that is safe, method by method:
+When the connection breaks before COMMIT, the transaction is run again on another. When it breaks while COMMIT is under
+way, nobody knows whether it has happened; the caller gets DatabaseBusy, and nothing is run again here. Why that is
+safe, method by method:
 
 - `uploads.open`, `complete`, `close`, `jobs.cancel`, `live.keep`, `finish`, revoking, quotas, switches, `disable`,
   `enable`, `add_secret`: repeating it finds what is there. A live session that nobody was told of is given up by the
   keeper, an upload by its expiry.
 - `leases.claim`: nobody beats for it, and the reaper takes it back. `live.claim`: the next claim is one epoch higher.
-- `leases.commit`: its worker does not erase the result, but gives the job back, which finds it finished. `requeue`: as
-  wanted, or the reaper does it. `append`: the job is given back, and its story starts anew.
+- `leases.commit` and `append` are repeated by their worker: a success of the same claim is true again, and segments
+  that are there are not told twice. `requeue`: as wanted, or the reaper does it.
 - `jobs.delete`: the bytes are nobody's then, and housekeeping erases such. `outbox.take`: a hint may be lost.
 - `one_time.spend`: the ticket is spent, and a new one is got. `keys.add`: a key that nobody was told. `rotate_secret`:
-  a repeat would retire the old secret at once; its caller tells the operator to look first.
+  its caller repeats it with the same secret, which changes nothing when it has happened.
 - `sending.begin`: due again when the try counts as lost. `end`: tried once more (at least once).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import orjson
@@ -37,6 +41,7 @@ from cosygate.kit.clock import Randomness, SystemRandomness
 
 WAITING = 2_000  # calls that run or wait for a connection; beyond them DatabaseBusy at once
 _AGAIN_S = (0.005, 0.02, 0.05, 0.1, 0.2)  # before each further run of a transaction that was undone for another's sake
+_IDLE_S = 1.0  # after which a connection is asked whether it still works
 _STATEMENTS = 256  # prepared ones that a connection keeps
 
 
@@ -72,7 +77,6 @@ class PostgresDatabase:
             pool_size=pool,
             max_overflow=overflow,
             pool_timeout=busy_s,
-            pool_pre_ping=True,  # a server that was restarted costs no call an error
             connect_args={
                 "dsn": "postgresql://" + url.partition("://")[2],
                 "timeout": busy_s,
@@ -84,7 +88,10 @@ class PostgresDatabase:
             json_deserializer=orjson.loads,
             hide_parameters=True,  # in error messages, which are logged: a transcript may be among them
         )
-        sa.event.listen(self._engine.sync_engine, "before_cursor_execute", _without_nul, retval=True)
+        engine = self._engine.sync_engine
+        sa.event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
+        sa.event.listen(engine, "checkin", _note_use)
+        sa.event.listen(engine, "checkout", partial(_look_at_idle, engine.dialect))
         self._writing = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -131,7 +138,8 @@ class PostgresDatabase:
                 if pause_s is None:
                     raise errors.DatabaseBusy() from None
             except (sa.exc.SQLAlchemyError, OSError) as error:
-                if pause_s is None or sqlstate_of(error) not in POSTGRES_AGAIN:
+                undone = sqlstate_of(error) in POSTGRES_AGAIN or (_broke(error) and not call.committing)
+                if pause_s is None or not undone:
                     raise translate_postgres(error) from error
             await asyncio.sleep(self._randomness.uniform(0.5, 1.0) * pause_s)
         raise AssertionError("the last run returns or raises")
@@ -143,8 +151,11 @@ class PostgresDatabase:
         try:
             if not call.wanted:
                 raise errors.DatabaseBusy()  # nobody hears it
+            call.committing = False
             async with asyncio.timeout(self._whole_s), connection.begin():
-                return await connection.run_sync(run)
+                result = await connection.run_sync(run)
+                call.committing = True
+            return result
         finally:
             await connection.close()
 
@@ -153,6 +164,7 @@ class _Call:
     """What a caller and its transaction know of each other."""
 
     wanted = True  # False: its caller was cancelled. A transaction that has not begun then does not happen.
+    committing = False  # whether it may have happened, should the connection break
 
 
 def _session(busy_s: float, statement_s: float) -> dict[str, str]:
@@ -166,6 +178,33 @@ def _session(busy_s: float, statement_s: float) -> dict[str, str]:
     settings = {name: str(round(seconds * 1000)) for name, seconds in bounds.items()}
     # Compiling pays for large reports, of which there are none.
     return settings | {"application_name": "cosygate", "jit": "off"}
+
+
+def _note_use(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _look_at_idle(
+    dialect: sa.Dialect,
+    connection: sa.engine.interfaces.DBAPIConnection,
+    record: sa.pool.ConnectionPoolEntry,
+    _: object,
+) -> None:
+    """What SQLAlchemy's `pool_pre_ping` does, for connections that were idle for a while: before each transaction it is
+    a round trip in six, and half of what a read costs. Whoever gets a broken one sooner is run again (`_broke`)."""
+    if time.monotonic() - record.info.get("used_at", math.inf) < _IDLE_S:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        if not dialect.is_disconnect(error, connection, None):
+            raise
+        raise sa.exc.InvalidatePoolError from error
+
+
+def _broke(error: Exception) -> bool:
+    """Whether the connection is no more. (SQLAlchemy has emptied its pool then.)"""
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
 
 def _without_nul(

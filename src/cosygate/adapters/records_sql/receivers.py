@@ -14,9 +14,12 @@ from cosygate.model.webhook import Gone
 
 _SECRET = sa.select(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
 _ADD_SECRET = sa.insert(webhook_secrets)
-_ROTATE = sa.update(webhook_secrets).where(webhook_secrets.c.tenant == bindparam("whose"))
-_ROTATE = _ROTATE.values(secret=bindparam("fresh", type_=sa.Text), created_at=bindparam("now", type_=sa.Double)).values(
-    previous=webhook_secrets.c.secret, previous_until=bindparam("until", type_=sa.Double)
+_FRESH = bindparam("fresh", type_=sa.Text)
+_ROTATE = (
+    sa.update(webhook_secrets)
+    .where(webhook_secrets.c.tenant == bindparam("whose"), webhook_secrets.c.secret != _FRESH)
+    .values(secret=_FRESH, created_at=bindparam("now", type_=sa.Double))
+    .values(previous=webhook_secrets.c.secret, previous_until=bindparam("until", type_=sa.Double))
 )
 _IS_GONE = (webhooks_gone.c.tenant == bindparam("whose")) & (webhooks_gone.c.url == bindparam("to"))
 SEEN_GONE = sa.select(webhooks_gone.c.url).where(_IS_GONE)
@@ -47,7 +50,13 @@ class SqlReceivers:
 
     async def rotate_secret(self, tenant: str, secret: str, now: float, until: float) -> bool:
         values = {"whose": tenant, "fresh": secret, "now": now, "until": until}
-        return await self._database.write(lambda connection: connection.execute(_ROTATE, values).rowcount > 0)
+
+        def run(connection: sa.Connection) -> bool:
+            connection.execute(_ROTATE, values)
+            row = connection.execute(_SECRET, {"whose": tenant}).one_or_none()
+            return row is not None and row.secret == secret
+
+        return await self._database.write(run)
 
     async def secrets(self, tenant: str, now: float) -> tuple[str, ...]:
         row = await self._database.read(lambda connection: connection.execute(_SECRET, {"whose": tenant}).one_or_none())

@@ -84,8 +84,6 @@ class SqlUploads:
         values = {name: getattr(upload, name) for name in Upload.__dataclass_fields__} | {"state": upload.state.value}
 
         def run(connection: sa.Connection) -> Upload:
-            if there := _find(connection, upload.owner, upload.session_id):
-                return there
             locked(connection, "uploads of", upload.owner)  # two would count the same, and both find room
             if there := _find(connection, upload.owner, upload.session_id):
                 return there

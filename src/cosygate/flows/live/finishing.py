@@ -61,11 +61,13 @@ class Finishing:
         except errors.CosyGateError as error:
             session.lost(error)  # and its writer is broken: whoever claims it next sees to its end
             raise
+        end = timeline.received * session.unit
+        await session.sound.advance(end)
         await self._keeper.keep(session, all_of_it=True)
         webm = row.format is LiveFormat.WEBM_OPUS
         options = row.options
+        size = await session.sound.finish(end, row.rate, options)
         async with session.keeping:
-            size = await session.sound.finish(timeline.received * session.unit, row.rate, options)
             # All of it is safe now; and whoever asks later how much it was finds it there.
             mark = replace(session.stored_mark, safe=timeline.received)
             if not await self._sessions.keep(session.id, row.epoch, [], mark):

@@ -154,7 +154,10 @@ class Holding:
         longest = self._longest_bytes // unit
         if not row.format.counts_bytes:
             longest = min(longest, int(self._longest_s * row.rate))
-        session = Session(row, claimed.writer, timeline, sound, unsaved, self._clock, longest=longest)
+        window_s = self._keeper.window_s
+        session = Session(
+            row, claimed.writer, timeline, sound, unsaved, self._clock, longest=longest, window_s=window_s
+        )
         self._held[row.id] = session
         metrics.live_sessions.set(len(self._held))
         return session

@@ -1,9 +1,10 @@
 """What makes a session safe beyond its journal, and what happens to one that nobody holds.
 
-Once a second every session's news go to SQL (finals, restart point) and to the blob store (whole parts of the sound);
-then its client may forget them, and now and then the journal is compacted. Once in a while this process shows that it
-lives (a beat per session), and looks at everybody's sessions: those whose beat stood still for the whole resume window,
-on this process's own monotonic clock, are its to finish.
+Once a second every session's news go to SQL (finals, restart point, how much of its sound is stored); then its client
+may forget them, and now and then the journal is compacted. Beside that whole parts of the sound go to the blob store,
+which holds up no finals when it is away. Once in a while this process shows that it lives (a beat per session), and
+looks at everybody's sessions: those whose beat stood still for the whole resume window, on this process's own monotonic
+clock, are its to finish.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _EVERY_S = 1.0  # for each session
 _TURNS = 20  # in which all of them have theirs: at once they would hold up everybody's sound
 _BEAT_S = 10.0
 _AT_ONCE = 8  # sessions whose news are being stored
+_AWAY_S = 1.0  # for which a blob store that is away is left alone: each session's try would cost its whole patience
 _COMPACT_BYTES = 1024 * 1024  # of audio in the journal that is stored elsewhere
 _FINALS_AT_ONCE = 1000
 _ORPHAN_S = 3600.0  # a journal without a row this long after its last append is nobody's
@@ -48,10 +50,9 @@ class Keeper:
         self._journal = journal
         self._clock = clock
         self.holder = holder
-        self._window_s = window_s
+        self.window_s = window_s
         self._beat_s = min(_BEAT_S, window_s / 4)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self._storing = asyncio.Lock()
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
 
     async def run(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
@@ -59,6 +60,7 @@ class Keeper:
         async with asyncio.TaskGroup() as group:  # a slow disk must not keep us from showing that we live
             group.create_task(self._every(self._beat_s, lambda: self._beat(held)))
             group.create_task(self._every(self._beat_s, lambda: self._look_around(held, adopt)))
+            group.create_task(self._every(_EVERY_S, lambda: self.parts(held)))
             group.create_task(self._store(held))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -92,14 +94,27 @@ class Keeper:
         for session in list(due.values()):
             if not session.gone.is_set() and not session.writer.held():
                 session.lost(errors.TakenOver())
-            elif session.outlet is None and now - session.detached_at >= self._window_s:
+            elif session.outlet is None and now - session.detached_at >= self.window_s:
                 session.abandon()
-        news = [self._guarded(s) for s in due.values() if not s.gone.is_set() and self._has_news(s)]
-        await asyncio.gather(*news)
+        news = [s for s in due.values() if not s.gone.is_set() and self._has_news(s)]
+        await asyncio.gather(*(self._in_turn(session) for session in news))
+
+    async def parts(self, held: Mapping[str, Session]) -> None:
+        """Stores what whole parts there are of the sessions' sound, one at a time: half a megabyte each, and every
+        thread at it keeps the event loop waiting. SQL hears of them with the next news."""
+        for session in list(held.values()):
+            if not session.gone.is_set() and session.sound.part_is_due(session.durable * session.unit):
+                await self._guarded(session, self._advance)
+
+    async def _advance(self, session: Session) -> None:
+        try:
+            await session.sound.advance(session.durable * session.unit)
+        except errors.StorageUnavailable:
+            await self._clock.sleep(_AWAY_S)
+            raise
 
     async def keep(self, session: Session, *, all_of_it: bool = False) -> None:
-        """Stores a session's news. Raises TakenOver, StorageFull, Unavailable. With `all_of_it` every final is in SQL
-        afterwards."""
+        """Tells SQL a session's news. Raises TakenOver, Unavailable. With `all_of_it` every final is there then."""
         async with session.keeping:
             while True:
                 await self._keep(session)
@@ -107,13 +122,11 @@ class Keeper:
                     return
 
     async def _keep(self, session: Session) -> None:
-        timeline, unit = session.timeline, session.unit
-        async with self._storing:  # half a megabyte each, and every thread at it keeps the event loop waiting
-            kept = await session.sound.advance(session.durable * unit)
+        timeline, kept = session.timeline, session.sound.kept
         new = session.unsaved[:_FINALS_AT_ONCE]
         # The restart point of the moment, unless finals before it have to wait for the next round.
         restart = timeline.restart if len(new) == len(session.unsaved) else int(new[-1]["end_sample"])
-        decided = kept if session.row.format.counts_bytes else min(restart, kept // unit)
+        decided = kept if session.row.format.counts_bytes else min(restart, kept // session.unit)
         finals = session.stored_mark.finals + len(new)
         mark = SafeMark(safe=max(session.stored_mark.safe, decided), restart=restart, kept=kept, finals=finals)
         if not await self._sessions.keep(session.id, session.row.epoch, new, mark):
@@ -138,24 +151,22 @@ class Keeper:
     @staticmethod
     def _has_news(session: Session) -> bool:
         mark = session.stored_mark
-        return (
-            bool(session.unsaved)
-            or session.timeline.restart > mark.restart
-            or session.sound.part_is_due(session.durable * session.unit)
-        )
+        return bool(session.unsaved) or session.timeline.restart > mark.restart or session.sound.kept > mark.kept
 
-    async def _guarded(self, session: Session) -> None:
+    async def _in_turn(self, session: Session) -> None:
         async with self._at_once:
-            if session.gone.is_set():
-                return
-            try:
-                await self.keep(session)
-            except errors.TakenOver as error:
-                session.lost(error)
-            except errors.Unavailable as error:
-                _log.warning("live.keeping_put_off", session=session.id, code=error.code)
-            except Exception:
-                _log.exception("live.keeping_crashed", session=session.id)
+            if not session.gone.is_set():
+                await self._guarded(session, self.keep)
+
+    async def _guarded(self, session: Session, work: Callable[[Session], Awaitable[None]]) -> None:
+        try:
+            await work(session)
+        except errors.TakenOver as error:
+            session.lost(error)
+        except errors.Unavailable as error:
+            _log.warning("live.keeping_put_off", session=session.id, code=error.code)
+        except Exception:
+            _log.exception("live.keeping_crashed", session=session.id)
 
     async def _look_around(self, held: Mapping[str, Session], adopt: Callable[[str, int], Awaitable[None]]) -> None:
         now = self._clock.monotonic()
@@ -170,7 +181,7 @@ class Keeper:
             seen[row.id] = (state, since if before == state else now)
         self._seen = seen
         for row_id, (state, since) in seen.items():
-            if now - since >= self._window_s:
+            if now - since >= self.window_s:
                 await self._safely(adopt(row_id, state[1]))
 
     async def sweep(self) -> int:

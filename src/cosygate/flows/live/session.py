@@ -17,7 +17,7 @@ from typing import Any
 
 from cosygate import errors
 from cosygate.flows.live.outlet import Message, Outlet
-from cosygate.flows.live.sound import Sound
+from cosygate.flows.live.sound import PART_BYTES, Sound
 from cosygate.kit import metrics
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
@@ -48,8 +48,10 @@ class Session:
         clock: Clock,
         *,
         longest: int,
+        window_s: float,
     ) -> None:
-        """`unsaved`: finals that the journal has and SQL does not. `longest`: the index at which a session ends."""
+        """`unsaved`: finals that the journal has and SQL does not. `longest`: the index at which a session ends.
+        `window_s`: of its audio, beside a part, that the journal alone may have."""
         self.row = row
         self.id = row.id
         self.writer = writer
@@ -77,6 +79,9 @@ class Session:
         self._room = asyncio.Event()
         self._clock = clock
         self._longest = longest
+        second = _BACKLOG_BYTES / _BACKLOG_S if row.format.counts_bytes else row.rate  # in indexes
+        self._most_behind = _BACKLOG_S * second
+        self._most_unkept = window_s * second * self.unit + PART_BYTES
         self._arrivals: deque[tuple[int, float]] = deque()
 
     # --- connections -------------------------------------------------------------------------------------------------
@@ -107,9 +112,7 @@ class Session:
         if skip == count:
             self._tell_ack()
             return
-        if skip:
-            audio = audio[skip * self.unit :]
-        start = timeline.received * self.unit
+        start, audio = timeline.received * self.unit, audio[skip * self.unit :]
         timeline.received += count - skip
         self._unwritten += 1
         written = self.writer.append(SoundRecord(start, audio))
@@ -120,11 +123,10 @@ class Session:
             self.arrived.set()
 
     def has_room(self) -> bool:
-        behind = self.timeline.received - self.fed
-        most = _BACKLOG_BYTES if self.row.format.counts_bytes else _BACKLOG_S * self.row.rate
-        if self._unwritten > _UNWRITTEN:
+        received, unit = self.timeline.received, self.unit
+        if self._unwritten > _UNWRITTEN or (received - self.durable) * unit > _UNWRITTEN_BYTES:
             return False
-        return behind <= most and (self.timeline.received - self.durable) * self.unit <= _UNWRITTEN_BYTES
+        return received - self.fed <= self._most_behind and received * unit - self.stored_mark.kept <= self._most_unkept
 
     async def room(self) -> None:
         """Returns when more audio may come; whoever waits here does not read its connection."""
@@ -145,8 +147,7 @@ class Session:
         self._check_held()
         if self.row.format.counts_bytes:
             raise errors.LiveProtocol(f"finalize is not for {self.row.format}")
-        mark = self.timeline.finalize(at, max(self.fed, self.reading_to))
-        if mark is not None:
+        if (mark := self.timeline.finalize(at, max(self.fed, self.reading_to))) is not None:
             self._note({"type": "finalize", "samples": mark})
 
     def gap(self, start: int, end: int, longest_s: float) -> None:
@@ -154,8 +155,7 @@ class Session:
         self._check_held()
         if self.row.format.counts_bytes:
             raise errors.LiveProtocol(f"a gap in {self.row.format} cannot be mended")
-        gap = self.timeline.gap(start, end, int(longest_s * self.row.rate))
-        if gap is not None:
+        if (gap := self.timeline.gap(start, end, int(longest_s * self.row.rate))) is not None:
             if gap[1] > self._longest:
                 self.end_here()
                 raise errors.LiveTooLong()
@@ -215,10 +215,8 @@ class Session:
         """Tells the connection and the watchers of this moment; nothing of it lasts."""
         self.writer.append(message, passing=True)
         if self.outlet is not None:
-            if message["type"] == "partial":
-                self.outlet.partial(message)
-            else:
-                self.outlet.put(message)
+            say = self.outlet.partial if message["type"] == "partial" else self.outlet.put
+            say(message)
 
     def tell(self, message: Message) -> None:
         if self.outlet is not None:
@@ -245,6 +243,7 @@ class Session:
         del self.unsaved[: max(0, mark.finals - self.stored_mark.finals)]
         news = mark.safe > self.stored_mark.safe
         self.stored_mark = mark
+        self._room.set()
         if news:
             self._tell_ack()
 

@@ -6,6 +6,7 @@ alone, so whoever continues the session stores the same parts. They bound the jo
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -85,6 +86,7 @@ class Sound:
         self._header = header
         self.tail = Tail(end)
         self.kept = kept  # bytes stored as parts; the last is a shorter one when the session has ended there
+        self._storing = asyncio.Lock()
 
     async def read(self, start: int, end: int) -> bytes:
         """Bytes of [start, end), at least one when there are any, at most _READ_BYTES."""
@@ -99,13 +101,12 @@ class Sound:
     def part_is_due(self, end: int) -> bool:
         return self.kept + PART_BYTES <= end
 
-    async def advance(self, end: int) -> int:
-        """Stores every whole part below byte `end`, which is durable in the journal; returns the bytes kept. Raises
-        StorageFull, Unavailable."""
-        while self.part_is_due(end):
-            await self._put(self.kept // PART_BYTES, self.kept, self.kept + PART_BYTES)
-            self.kept += PART_BYTES
-        return self.kept
+    async def advance(self, end: int) -> None:
+        """Stores every whole part below byte `end`, which the journal has for sure. Raises StorageFull, Unavailable."""
+        async with self._storing:
+            while self.part_is_due(end):
+                await self._put(self.kept // PART_BYTES, self.kept, self.kept + PART_BYTES)
+                self.kept += PART_BYTES
 
     async def finish(self, end: int, rate: int, options: str) -> int:
         """Stores what is left up to byte `end`, the mark of the last part, and then the header, which tells of sound
