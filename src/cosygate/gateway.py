@@ -123,6 +123,7 @@ def _config(settings: settings_module.Settings, house: House) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=1024,
         proxy_headers=False,  # it would believe X-Forwarded-For of anybody on this machine; api/addresses.py asks first
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),

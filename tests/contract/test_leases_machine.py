@@ -202,7 +202,7 @@ class Leasing(RuleBasedStateMachine):
         error = ("media_undecodable", f"by claim {claim.fence}")
         model = self.model.held(claim)
         told = self.run(self.doors[door].leases.commit(claim, self.now, result=None, error=error))
-        assert told is (model is not None)
+        assert told is (model is not None or self.model.failed(claim, error[0]))
         if model:
             model.fail(error)
 

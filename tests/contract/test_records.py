@@ -339,6 +339,10 @@ async def test_a_job_may_fail_at_once(records: SqlRecords) -> None:
     assert (await story(records, job.id))[-1] == ("failed", {"code": "media_no_audio", "detail": "no audio"})
     with pytest.raises(ValueError, match="a result or an error"):
         await records.leases.commit(claim, 1.0, result=None)
+    told = await story(records, job.id)
+    assert await records.leases.commit(claim, 3_010.0, result=None, error=("media_no_audio", "again")) is True
+    assert await records.leases.commit(claim, 3_010.0, result=None, error=("engine_failed", "else")) is False
+    assert (await records.jobs.get(OWNER, claim.job_id), await story(records, job.id)) == (job, told)
 
 
 async def test_a_stale_fence_changes_nothing(records: SqlRecords) -> None:

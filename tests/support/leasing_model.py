@@ -87,6 +87,13 @@ class LeasingModel:
         job = self.jobs.get(claim.job_id)
         return job is not None and job.state is JobState.SUCCEEDED and job.fence == claim.fence
 
+    def failed(self, claim: Claim, code: str) -> bool:
+        """By this very claim."""
+        job = self.jobs.get(claim.job_id)
+        if job is None or job.error is None:
+            return False
+        return job.state is JobState.FAILED and job.fence == claim.fence and job.error[0] == code
+
     def claim(self, worker: str, now: float) -> ModelJob | None:
         """By priority, then whose tenant's turn it is, then age. Once a delay is over it stays over; one that no
         requeue could ask for is over too."""

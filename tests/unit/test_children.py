@@ -106,6 +106,19 @@ async def test_a_child_that_cannot_start_is_told_and_backs_off_longer_and_longer
     assert clock.slept[:5] == [1, 2, 4, 5, 5]
 
 
+async def test_one_that_renews_itself_at_once_backs_off_and_counts_as_no_failure() -> None:
+    clock = WaitsRecorded()
+    child = Child(spec("import sys; sys.exit(75)", renews=75, stable_s=60.0), clock, SlowestWait())
+    supervising = asyncio.create_task(child.start())
+    await until(lambda: len(clock.slept) >= 4, 20.0)
+    supervising.cancel()
+    await asyncio.gather(supervising, return_exceptions=True)
+    await child.stop()
+    waits = [seconds for seconds in clock.slept if seconds in (0.02, 0.04, 0.08, 0.1)]
+    assert waits[:3] == sorted(waits[:3]) and waits[2] == 0.1
+    assert child.failures == 0
+
+
 async def test_a_missing_program_backs_off_too() -> None:
     clock = WaitsRecorded()
     child = Child(ChildSpec("child", ["/nowhere/at/all"]), clock, SlowestWait())

@@ -130,7 +130,7 @@ async def test_but_not_for_ever(database: PostgresDatabase, place: Place) -> Non
 
     with pytest.raises(errors.DatabaseBusy):
         await database.write(unlucky)
-    assert next(count) == 7
+    assert next(count) == 8
     await database.write(insert("a"))
     with pytest.raises(sa.exc.IntegrityError):  # nobody's race: a bug, and told as one
         await database.write(insert("a"))

@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cosygate import errors
 from cosygate.adapters.blobs_disk import DiskStore
@@ -23,7 +24,7 @@ from cosygate.flows.transcribe import Transcribe
 from cosygate.flows.webhooks import Callbacks
 from cosygate.model.addresses import Reach
 from cosygate.model.audio import AudioLimits
-from cosygate.model.job import Job, JobState, Requeue
+from cosygate.model.job import Claim, Job, JobState, Requeue
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.principal import Principal
 from cosygate.model.transcript import EngineName, Segment
@@ -284,6 +285,50 @@ async def test_what_cannot_be_written_for_a_moment_is_kept(house: House, what: s
     told = await house.records.events.read(job_id, 0, 100)
     assert [event.data["text"] for event in told if event.kind == "segment"] == ["words"]
     assert [event.kind for event in told].count("done") == 1
+
+
+async def test_what_has_happened_is_not_lost_when_a_renewal_finds_no_claim(house: House) -> None:
+    """The commit's answers are lost for longer than a renewal takes, which then finds a job that has ended."""
+    job_id = await house.submit("a", wav())
+    told = REGISTRY.get_sample_value("cv_task_total", {"state": "succeeded"}) or 0.0
+    renewed: list[bool] = []
+    renew = house.records.leases.renew
+
+    async def noted(claim: Claim) -> bool:
+        renewed.append(await renew(claim))
+        return renewed[-1]
+
+    cast("Any", house.records.leases).renew = noted
+    Away(house.records.leases, "commit", 12, answers=True)
+    await _with_time(house, house.run_one())
+    assert False in renewed
+    assert (await house.job(job_id)).state is JobState.SUCCEEDED
+    assert await house.store.results.get(job_id, 1) is not None
+    assert REGISTRY.get_sample_value("cv_task_total", {"state": "succeeded"}) == told + 1
+
+
+async def test_a_failure_is_told_once_though_its_answer_is_lost(house: House) -> None:
+    job_id = await house.submit("a", b"RIFF" + bytes(4) + b"WAVE" + bytes(200))
+    told = REGISTRY.get_sample_value("cv_task_total", {"state": "failed"}) or 0.0
+    away = Away(house.records.leases, "commit", 2, answers=True)
+    await _with_time(house, house.run_one())
+    assert away.calls == 3
+    assert (await house.job(job_id)).state is JobState.FAILED
+    assert REGISTRY.get_sample_value("cv_task_total", {"state": "failed"}) == told + 1
+    story = await house.records.events.read(job_id, 0, 10)
+    assert [event.kind for event in story].count("failed") == 1
+
+
+async def test_being_stopped_while_a_failure_cannot_be_written_hands_the_job_back(house: House) -> None:
+    job_id = await house.submit("a", b"RIFF" + bytes(4) + b"WAVE" + bytes(200))
+    away = Away(house.records.leases, "commit", 1_000)
+    running = asyncio.create_task(house.run_one())
+    while not away.calls:
+        await asyncio.sleep(0.005)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await house.job(job_id)).state is JobState.QUEUED
 
 
 async def test_but_not_for_ever(house: House) -> None:

@@ -16,7 +16,8 @@ from cosygate.adapters.records_sql import SqlRecords
 from cosygate.adapters.records_sql.receivers import SqlReceivers
 from cosygate.flows.limiting import RECORDINGS, Limiting
 from cosygate.flows.quotas import QuotaWatch
-from cosygate.flows.webhooks import Sender, Webhooks
+from cosygate.flows.webhook_desk import Webhooks
+from cosygate.flows.webhooks import Sender
 from cosygate.kit import metrics
 from cosygate.model.job import Job, JobState
 from cosygate.model.principal import Principal

@@ -15,7 +15,7 @@ from cosygate.api.bodies import BodyPace, small_json
 from cosygate.api.callers import identify
 from cosygate.flows.identifying import Identifying
 from cosygate.flows.overview import Overview
-from cosygate.flows.webhooks import Webhooks
+from cosygate.flows.webhook_desk import Webhooks
 from cosygate.model.overview import OverviewSeen
 from cosygate.model.principal import Scope
 

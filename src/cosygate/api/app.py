@@ -31,7 +31,7 @@ from cosygate.flows.overview import Overview
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.tasks import Tasks
 from cosygate.flows.usage import UsageDesk
-from cosygate.flows.webhooks import Webhooks
+from cosygate.flows.webhook_desk import Webhooks
 from cosygate.kit import metrics
 from cosygate.kit.clock import Randomness
 from cosygate.kit.networks import MetricsDoor

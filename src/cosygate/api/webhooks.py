@@ -18,7 +18,7 @@ from cosygate.api.article import EXAMPLE_TASK
 from cosygate.api.callers import identify
 from cosygate.api.described import problem_responses
 from cosygate.api.limit_fields import limit_fields
-from cosygate.flows.webhooks import Webhooks
+from cosygate.flows.webhook_desk import Webhooks
 from cosygate.model.principal import Scope
 from cosygate.model.webhook import Delivery, DeliveryState
 from cosygate.ports.callers import Callers

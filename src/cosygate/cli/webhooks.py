@@ -15,7 +15,7 @@ from cosygate.cli.options import DataDir, fail, settings_from
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cosygate.flows.webhooks import Webhooks
+    from cosygate.flows.webhook_desk import Webhooks
 
 T = TypeVar("T")
 Tenant = Annotated[str, typer.Option(envvar="COSYGATE_TENANT", help="Whose webhooks.")]

@@ -71,6 +71,7 @@ class Transcribe:
         self._engine_idle_s = engine_idle_s
         self._backoff = Backoff(first_s=0.5, longest_s=MAX_DELAY_S / 2)
         self._insisting = Backoff(first_s=0.2, longest_s=5.0)
+        self._committing: set[tuple[str, int]] = set()
         self._handed_back: OrderedDict[str, int] = OrderedDict()
         self._retrying = Retrying(clock, gateways)
 
@@ -94,7 +95,7 @@ class Transcribe:
             work = asyncio.create_task(self._work(claim))
             renewal = asyncio.create_task(self._renew(claim, work))
             try:
-                await work
+                await self._through(claim, work)
             except asyncio.CancelledError:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
@@ -103,13 +104,17 @@ class Transcribe:
                     return
                 await self._give_back(claim, Requeue.HAND_BACK, 0.0, errors.Draining())
                 raise
-            except LeaseLost:
-                _lost()
-            except Exception as error:
-                await self._settle(claim, error)
             finally:
                 renewal.cancel()
                 await asyncio.gather(renewal, return_exceptions=True)
+
+    async def _through(self, claim: Claim, work: asyncio.Task[None]) -> None:
+        try:
+            await work
+        except LeaseLost:
+            _lost()
+        except Exception as error:
+            await self._settle(claim, error)
 
     async def _renew(self, claim: Claim, work: asyncio.Task[None]) -> None:
         """Ends only when the lease is lost, having stopped the work."""
@@ -119,7 +124,7 @@ class Transcribe:
                 held = await self._leases.renew(claim)
             except errors.Unavailable:  # busy, or its disk is full
                 continue  # the reaper waits for three renewals
-            if not held:
+            if not held and (claim.job_id, claim.fence) not in self._committing:
                 work.cancel()
                 return
 
@@ -151,7 +156,14 @@ class Transcribe:
         result = task_result(transcript, options.filename)
         now = self._clock.now()
         rest, after = story.waiting, story.after
-        if await self._insist(lambda: self._leases.commit(claim, now, result=result, segments=rest, after=after)):
+        self._committing.add((claim.job_id, claim.fence))  # what has happened already is not lost
+        try:
+            done = await self._insist(
+                lambda: self._leases.commit(claim, now, result=result, segments=rest, after=after)
+            )
+        finally:
+            self._committing.discard((claim.job_id, claim.fence))
+        if done:
             self._handed_back.pop(claim.job_id, None)
             tracing.current().set({"cosygate.audio_s": round(transcript.duration, 3)})
             self._finished(claim, JobState.SUCCEEDED, now)

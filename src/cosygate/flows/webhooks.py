@@ -8,45 +8,35 @@ afterwards ─► Webhooks: what became of it, once more please, secrets, receiv
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from cosygate import errors
-from cosygate.flows.limiting import RECORDINGS, Limiting
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import bound, logger
 from cosygate.model.addresses import Reach, literal
 from cosygate.model.job import Job
-from cosygate.model.overview import DeadLetter
-from cosygate.model.principal import Principal
-from cosygate.model.standing import Standing
 from cosygate.model.webhook import (
-    OVERLAP_S,
     Answer,
     Delivery,
     DeliveryState,
     Destination,
-    Gone,
     Message,
     Schedule,
     check_url,
     host_of,
 )
 from cosygate.ports.records import JobRecords
-from cosygate.ports.webhooks import Begun, Deliveries, Post, Receivers, Room, Sending
+from cosygate.ports.webhooks import Begun, Post, Receivers, Room, Sending
 
 T = TypeVar("T")
 _log = logger()
 LOOK_EVERY_S = 1.0
 _MARGIN_S = 5.0  # beyond a try's own time, until it counts as lost: for reading before it, and writing after it
-_SECRET_BYTES = 32
-_LISTED = 1_000
 
 
 class Callbacks:
@@ -215,83 +205,6 @@ class Sender:
         elif await self._sending.end(delivery, DeliveryState.DEAD, answer, now):
             metrics.webhooks.labels("dead").inc()
             _log.error("webhook.dead", **told, code=answer.error)
-
-
-class Webhooks:
-    """Deliveries and receivers, for owners and for the operator."""
-
-    def __init__(
-        self,
-        deliveries: Deliveries,
-        receivers: Receivers,
-        clock: Clock,
-        randomness: Randomness,
-        limiting: Limiting | None,
-    ) -> None:
-        """`limiting`: of replays that callers ask for; None: nobody but the operator asks here."""
-        self._limiting = limiting
-        self._deliveries = deliveries
-        self._receivers = receivers
-        self._clock = clock
-        self._randomness = randomness
-
-    async def page(
-        self, caller: Principal, state: DeliveryState | None, before: str | None, limit: int
-    ) -> list[Delivery]:
-        return await self._deliveries.page(caller.owner, state, before, limit)
-
-    async def replay(self, caller: Principal | None, delivery_id: str) -> tuple[Delivery, Standing | None]:
-        """Tried again soon, with the same id, by the whole schedule. A caller's counts as a recording does, or they
-        could have us send for ever: where they stand then. None: the operator asks. Raises DeliveryNotFound, also for
-        somebody else's; DeliveryPending, Refused, LimitsUnavailable."""
-        owner, now = None if caller is None else caller.owner, self._clock.now()
-        if caller is None or self._limiting is None:
-            return await self._deliveries.replay(owner, delivery_id, now), None
-        standing = await self._limiting.count(caller, RECORDINGS)
-        try:
-            return await self._deliveries.replay(owner, delivery_id, now), standing
-        except errors.CosyGateError:
-            await self._limiting.uncount(caller, standing)
-            raise
-
-    async def dead(self, tenant: str | None = None, limit: int = _LISTED) -> list[DeadLetter]:
-        """The newest first; None: of all tenants."""
-        return [_letter(one) for one in await self._deliveries.dead(tenant, limit)]
-
-    async def dead_letters(self, limit: int) -> tuple[int, list[DeadLetter]]:
-        """How many there are, and the newest: what /admin shows."""
-        return await self._deliveries.count_dead(), await self.dead(None, limit)
-
-    async def create_secret(self, tenant: str) -> str | None:
-        """None: it has one, which was shown when it was made and is not again."""
-        secret = self._new_secret()
-        return secret if await self._receivers.add_secret(tenant, secret, self._clock.now()) else None
-
-    async def rotate_secret(self, tenant: str) -> str | None:
-        """The one before goes on signing beside it for OVERLAP_S. None: there is none to be rotated."""
-        secret, now = self._new_secret(), self._clock.now()
-        rotated = partial(self._receivers.rotate_secret, tenant, secret, now, now + OVERLAP_S)
-        for pause_s in (1.0, 3.0):  # with the same secret: after a lost answer, another would end the one before
-            with suppress(errors.DatabaseBusy):
-                return secret if await rotated() else None
-            await self._clock.sleep(pause_s)
-        return secret if await rotated() else None
-
-    async def gone(self, tenant: str | None = None) -> list[Gone]:
-        return list(await self._receivers.gone(tenant, _LISTED))
-
-    async def enable(self, tenant: str, url: str) -> bool:
-        return await self._receivers.enable(tenant, url)
-
-    def _new_secret(self) -> str:
-        return "whsec_" + base64.b64encode(self._randomness.token(_SECRET_BYTES)).decode()
-
-
-def _letter(one: Delivery) -> DeadLetter:
-    return DeadLetter(
-        id=one.id, tenant=one.tenant, kind=one.kind, host=host_of(one.url), attempt=one.attempt, status=one.status,
-        error=one.error, tried_at=one.tried_at,
-    )  # fmt: skip
 
 
 def _body(delivery: Delivery, task: dict[str, Any]) -> str:

@@ -109,15 +109,20 @@ class Child:
             started = self._clock.monotonic()
             self._to(ChildState.STARTING)
             await self._run_once()
-            if self.last_exit is not None and self.last_exit == self.spec.renews:
-                _log.info("child.renewed", child=self.spec.name)
-                continue
-            self.failures += 1
+            renewed = self.last_exit is not None and self.last_exit == self.spec.renews
             if self._clock.monotonic() - started >= self.spec.stable_s:
                 attempt = 0
+            if renewed:
+                _log.info("child.renewed", child=self.spec.name)
+                if attempt == 0:
+                    attempt = 1  # one that renews itself as soon as it has begun waits longer and longer, too
+                    continue
+            else:
+                self.failures += 1
             delay = self.spec.backoff.delay(attempt, self._randomness)
             attempt += 1
-            _log.error("child.ended", child=self.spec.name, status=self.last_exit, restart_in_s=round(delay, 2))
+            if not renewed:
+                _log.error("child.ended", child=self.spec.name, status=self.last_exit, restart_in_s=round(delay, 2))
             self._to(ChildState.BACKOFF)
             await self._clock.sleep(delay)
 

@@ -98,7 +98,7 @@ class Leases(Protocol):
     ) -> bool:
         """WHERE id AND fence AND running: succeeded with `result` (and result_fence = fence), or failed with
         `error` (code, detail); together with its event. Success first tells the last `segments` (`after`: as in
-        Events.append), and corrects its tenant's turn by `result["duration"]`, where that is told. Success that is
+        Events.append), and corrects its tenant's turn by `result["duration"]`, where that is told. What is
         repeated by the same claim (its answer was lost) changes nothing and is true again. False: not ours any more,
         nothing changed."""
 

@@ -234,8 +234,9 @@ def _lock(data_dir: Path) -> int:
 
 
 def _listen(settings: Settings) -> list[socket.socket]:
-    """One listening socket per gateway on the same port: the kernel spreads connections over them. They stay open here,
-    so that connections wait while a gateway restarts. Raises CannotStart."""
+    """One socket per gateway on the same port: the kernel spreads connections over them. A gateway listens when it can
+    serve: until then connections are refused, and whoever stands in front of several hosts goes elsewhere. From then on
+    they stay open here, so that connections wait while a gateway restarts. Raises CannotStart."""
     sockets: list[socket.socket] = []
     port = settings.port
     try:
@@ -250,7 +251,6 @@ def _listen(settings: Settings) -> list[socket.socket]:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(where)
             port = sock.getsockname()[1]
-            sock.listen(1024)
     except OSError as error:
         for sock in sockets:
             sock.close()

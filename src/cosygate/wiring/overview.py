@@ -8,7 +8,7 @@ from cosygate.flows.overview import Overview
 from cosygate.flows.quotas import QuotaWatch
 from cosygate.flows.readiness import Readiness
 from cosygate.flows.switchboard import Switchboard
-from cosygate.flows.webhooks import Webhooks
+from cosygate.flows.webhook_desk import Webhooks
 from cosygate.kit.clock import Clock
 from cosygate.model.overview import EngineSeen, QueueSeen, TenantWaiting
 

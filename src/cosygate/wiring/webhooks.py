@@ -11,7 +11,8 @@ from cosygate.adapters.records_sql import SqlRecords
 from cosygate.adapters.webhooks_http import HttpPost
 from cosygate.api.tasks import view
 from cosygate.flows.limiting import Limiting
-from cosygate.flows.webhooks import Callbacks, Sender, Webhooks
+from cosygate.flows.webhook_desk import Webhooks
+from cosygate.flows.webhooks import Callbacks, Sender
 from cosygate.kit.clock import Clock, Randomness, SystemClock, SystemRandomness
 from cosygate.model.addresses import Reach
 from cosygate.model.webhook import Schedule

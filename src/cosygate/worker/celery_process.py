@@ -99,7 +99,9 @@ class Shop:
             rounds.every(settings.reaper_every_s, shop.reaper.round)
             rounds.every(vitals.EVERY_S, vitals.Vitals(shop.clock).look)
             born = shop.clock.monotonic()
-            rounds.every(_RENEW_LOOK_S, lambda: self._renew(shop.clock.monotonic() - born))
+            # Not all that were started together at the same moment: whoever is renewed claims nothing meanwhile.
+            longest_s = settings.worker_age_s * shop.randomness.uniform(0.8, 1.2)
+            rounds.every(_RENEW_LOOK_S, lambda: self._renew(shop.clock.monotonic() - born, longest_s))
             dispatching = asyncio.create_task(dispatcher.run())
             beating = await asyncio.start_unix_server(self.beat, self._pulse)  # kept: else it is collected
             self.began.set_result(None)
@@ -117,11 +119,11 @@ class Shop:
             await rounds.stop()
             beating.close()
 
-    async def _renew(self, age_s: float) -> None:
-        """What grows with every job, whoever's fault it is, grows for a bounded time."""
+    async def _renew(self, age_s: float, longest_s: float) -> None:
+        """What grows with every job, whoever's fault it is, grows for a bounded time. `longest_s`: 0 for any age."""
         settings = self._settings
         memory, _ = await asyncio.to_thread(vitals.weigh)
-        old = bool(settings.worker_age_s) and age_s >= settings.worker_age_s
+        old = 0 < longest_s <= age_s
         big = bool(settings.worker_memory_bytes) and memory >= settings.worker_memory_bytes
         if (old or big) and not self._stopping.is_set():
             _log.info("worker.renewed", reason="age" if old else "memory", age_s=round(age_s), memory_bytes=memory)

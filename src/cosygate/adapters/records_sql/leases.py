@@ -65,10 +65,10 @@ _SUCCEED = (
     .values(finished_at=bindparam("now"))
     .returning(jobs.c.id, jobs.c.owner, jobs.c.callback_url, jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
 )
-# By this very claim: a job that has succeeded is never claimed again.
-_SUCCEEDED = sa.select(sa.literal(1)).where(
-    jobs.c.id == bindparam("held_id"), jobs.c.fence == bindparam("held_fence"), is_state(jobs, JobState.SUCCEEDED)
-)
+# By this very claim: a job that has ended is never claimed again.
+_MINE = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fence"))
+_SUCCEEDED = sa.select(sa.literal(1)).where(_MINE, is_state(jobs, JobState.SUCCEEDED))
+_FAILED = sa.select(sa.literal(1)).where(_MINE, is_state(jobs, JobState.FAILED), jobs.c.error_code == bindparam("code"))
 _FAIL = (
     sa.update(jobs)
     .where(HELD)
@@ -154,7 +154,9 @@ class SqlLeases:
 
         def run(connection: sa.Connection) -> bool:
             if error is not None:
-                return _fail(connection, mine, now, error)
+                if _fail(connection, mine, now, error):
+                    return True
+                return connection.execute(_FAILED, mine | {"code": error[0]}).first() is not None
             row = connection.execute(_SUCCEED, mine | {"transcript": result, "now": now}).one_or_none()
             if row is None:
                 return connection.execute(_SUCCEEDED, mine).first() is not None

@@ -40,7 +40,15 @@ from cosygate.adapters.records_sql.faults import POSTGRES_AGAIN, sqlstate_of, tr
 from cosygate.kit.clock import Randomness, SystemRandomness
 
 WAITING = 2_000  # calls that run or wait for a connection; beyond them DatabaseBusy at once
-_AGAIN_S = (0.005, 0.02, 0.05, 0.1, 0.2)  # before each further run of a transaction that was undone for another's sake
+_AGAIN_S = (
+    0.005,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+)  # before each further run of a transaction that was undone, for another's sake or with its connection
+_STARTING = "57P03"  # cannot_connect_now
 _IDLE_S = 1.0  # after which a connection is asked whether it still works
 _STATEMENTS = 256  # prepared ones that a connection keeps
 
@@ -138,7 +146,7 @@ class PostgresDatabase:
                 if pause_s is None:
                     raise errors.DatabaseBusy() from None
             except (sa.exc.SQLAlchemyError, OSError) as error:
-                undone = sqlstate_of(error) in POSTGRES_AGAIN or (_broke(error) and not call.committing)
+                undone = sqlstate_of(error) in POSTGRES_AGAIN or (_is_away(error) and not call.committing)
                 if pause_s is None or not undone:
                     raise translate_postgres(error) from error
             await asyncio.sleep(self._randomness.uniform(0.5, 1.0) * pause_s)
@@ -191,7 +199,7 @@ def _look_at_idle(
     _: object,
 ) -> None:
     """What SQLAlchemy's `pool_pre_ping` does, for connections that were idle for a while: before each transaction it is
-    a round trip in six, and half of what a read costs. Whoever gets a broken one sooner is run again (`_broke`)."""
+    a round trip in six, and half of what a read costs. Whoever gets a broken one sooner is run again (`_is_away`)."""
     if time.monotonic() - record.info.get("used_at", math.inf) < _IDLE_S:
         return
     try:
@@ -202,9 +210,12 @@ def _look_at_idle(
         raise sa.exc.InvalidatePoolError from error
 
 
-def _broke(error: Exception) -> bool:
-    """Whether the connection is no more. (SQLAlchemy has emptied its pool then.)"""
-    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+def _is_away(error: Exception) -> bool:
+    """Whether the connection is no more (SQLAlchemy has emptied its pool then), or there is none to be had: a server
+    that is restarted is back in a moment."""
+    if isinstance(error, sa.exc.DBAPIError):
+        return error.connection_invalidated or sqlstate_of(error) == _STARTING
+    return isinstance(error, ConnectionError | FileNotFoundError)
 
 
 def _without_nul(

@@ -41,8 +41,8 @@ class SqlReceivers:
 
     async def add_secret(self, tenant: str, secret: str, now: float) -> bool:
         def run(connection: sa.Connection) -> bool:
-            if connection.execute(_SECRET, {"whose": tenant}).first() is not None:
-                return False
+            if (there := connection.execute(_SECRET, {"whose": tenant}).one_or_none()) is not None:
+                return bool(there.secret == secret)
             connection.execute(_ADD_SECRET, {"tenant": tenant, "secret": secret, "created_at": now})
             return True
 
