@@ -105,6 +105,11 @@ class Live(RuleBasedStateMachine):
         session = self.model.get(claim.number)
         return session if session and session.open and session.row.epoch == claim.epoch else None
 
+    def finished(self, claim: Held) -> bool:
+        """By that very claim: its end may be begun again, as when the answer was lost."""
+        session = self.model.get(claim.number)
+        return session is not None and not session.open and session.row.epoch == claim.epoch
+
     def some_claim(self, pick: Pick) -> Held:
         alive = [claim for claim in self.claims if self.held(claim)]
         if not alive:
@@ -168,7 +173,7 @@ class Live(RuleBasedStateMachine):
 
     def expect_keep(self, claim: Held, finals: list[dict[str, Any]], mark: SafeMark, told: bool) -> None:
         session = self.held(claim)
-        assert told is (session is not None)
+        assert told is (session is not None or self.finished(claim))
         if session:
             known = len(session.finals)
             session.finals += [one for one in finals if one["id"] >= known]
@@ -192,8 +197,7 @@ class Live(RuleBasedStateMachine):
     def expect_finish(self, claim: Held, result: dict[str, Any], told: bool) -> None:
         session = self.held(claim)
         if session is None:
-            there = self.model.get(claim.number)
-            assert told is (there is not None and not there.open and there.row.epoch == claim.epoch)
+            assert told is self.finished(claim)
             return
         assert told is True
         session.row = replace(session.row, state=LiveState.FINISHED)

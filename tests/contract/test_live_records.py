@@ -238,12 +238,15 @@ async def test_finishing_again_changes_nothing(records: SqlRecords) -> None:
     before = await records.jobs.get(OWNER, sid), await records.live.find(sid), await story(records, sid)
     assert await records.live.finish(sid, 2, live_job(1), RESULT | {"text": "other"}, 3_000.0) is True
     assert await records.live.finish(sid, 1, live_job(1), RESULT, 3_000.0) is False  # somebody else did
-    assert await records.live.keep(sid, 2, [final(1)], mark(2)) is False
+    assert await records.live.keep(sid, 2, [final(1)], mark(2)) is True  # it is begun from there on
+    assert await records.live.keep(sid, 1, [final(1)], mark(2)) is False
     assert await records.live.claim(sid, 2, "g3") is None
     assert await records.live_keeping.discard(sid, 2) is False
     after = await records.jobs.get(OWNER, sid), await records.live.find(sid), await story(records, sid)
     assert after == before
+    assert await stored(records, sid) == [final(0)]
     await records.jobs.delete(sid)
+    assert await records.live.keep(sid, 2, [final(1)], mark(2)) is False
     assert await records.live.finish(sid, 2, live_job(1), RESULT, 4_000.0) is False  # erased stays erased
 
 

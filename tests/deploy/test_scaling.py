@@ -47,6 +47,7 @@ def test_design_inputs_are_the_codes() -> None:
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     assert value["C"] == CHUNK_BYTES
     assert value["D"] == defaults["retention_hours"] / 24
+    assert value["W"] == defaults["live_window_s"]
     assert value["P"] == 262_144 / 16_000 and "262,144 samples" in (DOCS / "live.md").read_text()
     for setting, told in (("queue_max_s", "360,000"), ("live_sessions", "1,000"), ("store_max_bytes", "50 GiB")):
         number = float(told.split()[0].replace(",", "")) * (1024**3 if "GiB" in told else 1)

@@ -25,7 +25,7 @@ PAGE = (ROOT / "docs" / "live.md").read_text()
 LIVE = ROOT / "src" / "cosygate" / "flows" / "live"
 OF_SOCKETS = {1000, 1001, 1006, 1007, 1009}  # close codes that no error of ours has
 MIB = 1024**2
-OF_JOURNALS = {"snapshot", "decided"}  # types of messages that nobody is sent
+OF_JOURNALS = {"snapshot", "decided", "hole"}  # types of messages that nobody is sent
 
 
 def section(title: str) -> str:

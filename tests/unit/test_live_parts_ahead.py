@@ -42,6 +42,7 @@ class House:
     def __init__(self, place: Path, records: SqlRecords, store: DiskStore, stack: AsyncExitStack) -> None:
         self.place, self.records, self.store, self._stack = place, records, store, stack
         self._lives: list[Holding] = []
+        self.ears = Ears(SystemClock())  # type: ignore[arg-type]  # the engine of the newest life
 
     async def life(self, kind: str, name: str, parts: PartStore | None = None) -> Holding:
         """A gateway with the journal `name`."""
@@ -49,10 +50,11 @@ class House:
         journal = await self._stack.enter_async_context(JOURNALS[kind](self.place / name, 1 << 20))
         keeper = Keeper(records.live, records.live_keeping, journal, clock, holder=name, window_s=60.0)
         finishing = Finishing(records.live, records.live_keeping, keeper, journal, self.store.results, clock)
+        self.ears = Ears(clock)  # type: ignore[arg-type]
         holding = Holding(
             sessions=records.live, keeping=records.live_keeping, journal=journal, parts=parts or self.store.parts,
             keeper=keeper, finishing=finishing, clock=clock, randomness=randomness, decoder=NoDecoder(),
-            engines=EngineRoom(numbered(Ears(clock)), clock, breakers(clock)),  # type: ignore[arg-type]
+            engines=EngineRoom(numbered(self.ears), clock, breakers(clock)),
             engine_idle_s=5.0, longest_s=600.0, longest_bytes=1 << 30, unheard_tries=3, unheard_s=5.0,
         )  # fmt: skip
         self._lives.append(holding)
@@ -102,6 +104,12 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield made
         await made.end()
     await records.close()
+
+
+async def until(what: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not await what():
+            await asyncio.sleep(0.02)
 
 
 async def say(session: Session, said: bytes) -> None:
@@ -227,3 +235,31 @@ async def test_what_is_only_claimed_again_asks_no_store(house: House, kind: str)
         again = await (await house.life(kind, "one")).claim(await house.row())
     assert again is not None
     assert (again.timeline.received, again.timeline.ended) == (len(SAID) // 2, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_lost_journal_lacks_is_never_taken_for_silence(house: House, kind: str) -> None:
+    """Not by the next life, which sees that it was lost, and not by the one after."""
+    first = await house.life(kind, "one")
+    session = await house.begun(first)
+    await say(session, SAID)
+    await first._keeper.parts(first._held)
+    await first._keeper.keep(session)
+    await session.writer.close()
+    said = SAID[: 2 * PART]
+
+    async def heard() -> bool:
+        return house.ears.heard == said
+
+    for more in (b"more", b"and more"):
+        again = await (await house.life(kind, "two")).claim(await house.row())
+        assert again is not None
+        said += more
+        await say(again, more)
+        await until(heard)
+        await again.writer.close()
+    last = await (await house.life(kind, "two")).claim(await house.row())
+    assert last is not None
+    await until(heard)
+    last.end(len(said) // 2)
+    await house.check(said)

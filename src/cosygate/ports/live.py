@@ -38,7 +38,8 @@ class LiveSessions(Protocol):
 
     async def keep(self, session_id: str, epoch: int, finals: Sequence[Mapping[str, Any]], mark: SafeMark) -> bool:
         """Stores finals (JSON objects with `id`, rising by one; one that is stored already is left alone) and the mark
-        WHERE epoch AND open. False: not ours any more, nothing changed. Marks never go back."""
+        WHERE epoch AND open. False: not ours any more, nothing changed. Marks never go back. Repeating it after
+        `finish` under the same epoch gives True and changes nothing: that answer may have been lost."""
 
     async def finish(self, session_id: str, epoch: int, job: NewJob, result: Mapping[str, Any], now: float) -> bool:
         """In one transaction WHERE epoch AND open: the session is finished; its upload is complete; its job exists,

@@ -24,6 +24,8 @@ from cosygate.settings import Settings
 from cosygate.wiring.limits import live_limits
 from cosygate.wiring.stores import Store
 
+_STORING = 6  # sessions whose parts go to an object store at once: a part takes two answers of it, some 0.1 s
+
 
 @dataclass(frozen=True, slots=True)
 class LiveParts:
@@ -58,6 +60,7 @@ def live_parts(
         clock,
         holder=f"{index}/{randomness.token(8).hex()}",
         window_s=settings.live_window_s,
+        storing=_STORING if settings.store_url else 1,
     )
     holding = Holding(
         sessions=records.live,

@@ -173,12 +173,13 @@ class SqlLiveSessions:
         return await self._database.write(run)
 
     async def keep(self, session_id: str, epoch: int, finals: Sequence[Mapping[str, Any]], mark: SafeMark) -> bool:
-        marked = _of(session_id, epoch) | {f"to_{column.name}": getattr(mark, column.name) for column in mark_columns}
+        mine = _of(session_id, epoch)
+        marked = mine | {f"to_{column.name}": getattr(mark, column.name) for column in mark_columns}
         rows = [{"session": session_id, "number": final["id"], "final": dict(final)} for final in finals]
 
         def run(connection: sa.Connection) -> bool:
             if connection.execute(_MARK, marked).rowcount == 0:
-                return False
+                return _is_finished(connection, mine)
             if rows:
                 connection.execute(_KEEP_FINAL, rows)
             return True
@@ -194,7 +195,7 @@ class SqlLiveSessions:
 
         def run(connection: sa.Connection) -> bool:
             if connection.execute(_FINISH, mine | {"now": now}).rowcount == 0:
-                return connection.execute(_FINISHED, mine).one_or_none() is not None
+                return _is_finished(connection, mine)
             connection.execute(_INSERT_UPLOAD, _upload_of(connection, job, now))
             connection.execute(_INSERT_JOB, _succeeded(job, epoch, result, now))
             connection.execute(_TELL, _story(connection, job.id))
@@ -203,6 +204,11 @@ class SqlLiveSessions:
             return True
 
         return await self._database.write(run)
+
+
+def _is_finished(connection: sa.Connection, mine: Mapping[str, Any]) -> bool:
+    """By this very claim: whoever did not hear that the transaction was committed begins its end again."""
+    return connection.execute(_FINISHED, mine).one_or_none() is not None
 
 
 def _upload_of(connection: sa.Connection, job: NewJob, now: float) -> dict[str, Any]:

@@ -76,7 +76,6 @@ class Live:
         self._randomness = randomness
         self.limits = limits
         self._callbacks = callbacks
-        self.draining = False
 
     def begin(self) -> None:
         """Once, when the process serves."""
@@ -84,14 +83,13 @@ class Live:
 
     async def drain(self, grace_s: float) -> None:
         """Takes nobody any more, and tells every client to come back elsewhere."""
-        self.draining = True
         await self._holding.drain(grace_s)
 
     async def start(self, caller: Principal, start: Start, trace_id: str) -> Joined:
         """A new session. Raises TooManySessions, SessionsFull, EngineUnavailable (no engine takes it),
         OptionUnsupported, OptionInvalid, WebhookSecretMissing, Draining, BreakerOpen, Refused, QuotaExceeded,
         StorageFull, Unavailable."""
-        if self.draining:
+        if self._holding.draining:
             raise errors.Draining()
         self._check_honoured(start)
         await self._callbacks.check(caller.tenant, start.options.callback_url)
@@ -139,7 +137,7 @@ class Live:
                 await listening.accepted.wait()
         except TimeoutError:
             await self._holding.undo(session)
-            raise errors.EngineUnavailable() from None
+            raise (errors.Draining() if self._holding.draining else errors.EngineUnavailable()) from None
         tracing.current().set({"cosygate.task_id": row.id})
         _log.info("live.started", session=row.id, format=row.format, rate=row.rate)
         return Joined(session, outlet, self._ready(row, token, 0), _none(), new=True)
@@ -153,7 +151,7 @@ class Live:
         """`left`: whether the client is gone again; then nothing is taken from whoever holds the session, who may be
         the one that the client has come back to meanwhile. Raises SessionNotFound (also for somebody else's, or a wrong
         token), Draining, Unavailable."""
-        if self.draining:
+        if self._holding.draining:
             raise errors.Draining()
         row = await self._sessions.find(resume.session)
         if row is None or row.owner != caller.owner:

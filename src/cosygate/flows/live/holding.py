@@ -13,7 +13,7 @@ from cosygate.flows.live.finishing import Finishing
 from cosygate.flows.live.keeping import Keeper
 from cosygate.flows.live.listening import Listening
 from cosygate.flows.live.session import Session
-from cosygate.flows.live.sound import Sound, stored_sound
+from cosygate.flows.live.sound import Sound, hole, stored_sound, whole_from
 from cosygate.kit import metrics
 from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness
@@ -73,12 +73,14 @@ class Holding:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._keeper_task: asyncio.Task[None] | None = None
+        self.draining = False
 
     def begin(self) -> None:
         self._keeper_task = asyncio.create_task(self._keeper.run(self._held, self._adopt))
 
     async def drain(self, grace_s: float) -> None:
         """Tells every client to come back elsewhere, puts away what is known, and lets go of every session."""
+        self.draining = True
         if self._keeper_task is not None:
             self._keeper_task.cancel()
             await asyncio.gather(self._keeper_task, return_exceptions=True)
@@ -135,8 +137,10 @@ class Holding:
         raise errors.Unavailable("the session is being taken over")
 
     async def take(self, row: LiveSession, *, to_finish: bool = False) -> Session:
+        """Raises Draining, also when that began meanwhile: nobody would let go of the session any more."""
         claimed = await self._journal.claim(row.id, row.epoch)
         header, kept, ended = not row.format.counts_bytes, row.mark.kept, False
+        unit = row.format.stored_bytes
         try:
             # Parts are stored before SQL knows. When the journal is lost, they alone know what it had acknowledged; and
             # whoever only finishes it needs them anyhow.
@@ -144,12 +148,15 @@ class Holding:
                 found, ended = await stored_sound(self._parts, row.id, header=header)
                 kept = max(kept, found)
             timeline, unsaved = await self._rebuilt(row, claimed.past, kept, ended=ended)
+            end = timeline.received * unit
+            if end > claimed.past.end:
+                await claimed.writer.append(hole(end))
+            if self.draining:
+                raise errors.Draining()
         except BaseException:
             await claimed.writer.close()
             raise
-        unit = row.format.stored_bytes
-        end = timeline.received * unit
-        first = claimed.past.first if claimed.past.end > kept else end
+        first = whole_from(claimed.past) if claimed.past.end > kept else end
         sound = Sound(self._parts, row.id, claimed.writer, first=first, end=end, kept=kept, header=header)
         longest = self._longest_bytes // unit
         if not row.format.counts_bytes:

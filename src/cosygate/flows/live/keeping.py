@@ -27,7 +27,7 @@ _EVERY_S = 1.0  # for each session
 _TURNS = 20  # in which all of them have theirs: at once they would hold up everybody's sound
 _BEAT_S = 10.0
 _AT_ONCE = 8  # sessions whose news are being stored
-_AWAY_S = 1.0  # for which a blob store that is away is left alone: each session's try would cost its whole patience
+_AWAY_S = 1.0  # for which who found the blob store away leaves it alone: each session's try costs its whole patience
 _COMPACT_BYTES = 1024 * 1024  # of audio in the journal that is stored elsewhere
 _FINALS_AT_ONCE = 1000
 _ORPHAN_S = 3600.0  # a journal without a row this long after its last append is nobody's
@@ -43,14 +43,17 @@ class Keeper:
         *,
         holder: str,
         window_s: float,
+        storing: int = 1,
     ) -> None:
-        """`holder`: this process's name, new in each of its lives."""
+        """`holder`: this process's name, new in each of its lives; `storing`: sessions whose parts are stored at once,
+        see `parts`."""
         self._sessions = sessions
         self._keeping = keeping
         self._journal = journal
         self._clock = clock
         self.holder = holder
         self.window_s = window_s
+        self._storing = storing
         self._beat_s = min(_BEAT_S, window_s / 4)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
@@ -100,11 +103,16 @@ class Keeper:
         await asyncio.gather(*(self._in_turn(session) for session in news))
 
     async def parts(self, held: Mapping[str, Session]) -> None:
-        """Stores what whole parts there are of the sessions' sound, one at a time: half a megabyte each, and every
-        thread at it keeps the event loop waiting. SQL hears of them with the next news."""
-        for session in list(held.values()):
-            if not session.gone.is_set() and session.sound.part_is_due(session.durable * session.unit):
+        """Stores what whole parts there are of the sessions' sound: half a megabyte each, a session's in order. On a
+        disk one at a time, as every thread at it keeps the event loop waiting; on a store that is far away, where a
+        part is mostly waiting for answers, of several sessions side by side. SQL hears of them with the next news."""
+        due = (s for s in list(held.values()) if not s.gone.is_set() and s.sound.part_is_due(s.durable * s.unit))
+
+        async def one_by_one() -> None:
+            for session in due:  # which all of them take from
                 await self._guarded(session, self._advance)
+
+        await asyncio.gather(*(one_by_one() for _ in range(self._storing)))
 
     async def _advance(self, session: Session) -> None:
         try:

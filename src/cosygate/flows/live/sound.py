@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Any
 
 from cosygate.model.upload import LastMark, Listing
 from cosygate.model.wav import wav_header
 from cosygate.ports.blobs import PartStore
-from cosygate.ports.journal import JournalWriter
+from cosygate.ports.journal import JournalWriter, Past
 
 PART_BYTES = 512 * 1024
 _TAIL_BYTES = 96 * 1024  # of audio that waits for the engine in memory; what is older is read from the journal
@@ -31,6 +32,16 @@ async def stored_sound(parts: PartStore, upload_id: str, *, header: bool) -> tup
         if size != PART_BYTES:
             return kept, True
     return kept, listing.mark is not None
+
+
+def hole(end: int) -> dict[str, Any]:
+    """An event: the journal was lost, and lacks what it had up to byte `end`, where its sound goes on."""
+    return {"type": "hole", "end": end}
+
+
+def whole_from(past: Past) -> int:
+    """The byte from which on the journal has everything: what it lacks would read as silence."""
+    return max([past.first, *(int(event["end"]) for event in past.events if event["type"] == "hole")])
 
 
 class Tail:
@@ -82,7 +93,7 @@ class Sound:
         self._parts = parts
         self._upload_id = upload_id
         self._writer = writer
-        self.first = first  # byte at which the journal begins; a compaction moves it
+        self.first = first  # byte from which on the journal has everything; a compaction moves it
         self._header = header
         self.tail = Tail(end)
         self.kept = kept  # bytes stored as parts; the last is a shorter one when the session has ended there
@@ -94,9 +105,14 @@ class Sound:
         data = self.tail.take(start, limit)
         if data is not None:
             return data
-        if start < self.kept:  # also when the journal was lost, and what it has of this is a hole
-            return await self._stored(start, min(limit, self.kept - start))
-        return await self._writer.read(start, limit)
+        if start >= self.first:  # whether or not it is in parts too: their store may be away
+            try:
+                return await self._writer.read(start, limit)
+            except ValueError:
+                if start >= self.first:
+                    raise
+                # Else it was compacted meanwhile.
+        return await self._stored(start, min(limit, self.kept - start))
 
     def part_is_due(self, end: int) -> bool:
         return self.kept + PART_BYTES <= end
