@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,9 @@ from cosygate.engine.recognisers.base import (
 )
 from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
 from cosygate.engine.recognisers.command import OUTPUT_MAX, Command
+from tests.support import tiny_models
 from tests.support.engine_process import speech_samples
+from tests.support.funasr_peer import funasr_peer
 
 CAPABILITIES = {"words", "speakers", "emotion", "live", "itn", "hotwords"}
 ASR = f"""{sys.executable} -c "import sys, wave; print(wave.open(sys.argv[1]).getnframes(), 'samples')" {{wav}}"""
@@ -35,14 +38,20 @@ MAKERS: dict[str, RecogniserOptions] = {
     "moonshine": RecogniserOptions(slots=4),
     "command": RecogniserOptions(command=ASR),
     "scripted": RecogniserOptions(),
+    "sherpa": RecogniserOptions(slots=4, model_dir=tiny_models.sense_voice(Path(tempfile.mkdtemp()))),
 }
 
 
 @pytest.fixture(scope="module", params=sorted(RECOGNISERS))
 def recogniser(request: pytest.FixtureRequest) -> Iterator[Recogniser]:
-    made = RECOGNISERS[request.param](MAKERS[request.param])
-    yield made
-    made.close()
+    with contextlib.ExitStack() as stack:
+        if request.param == "funasr":
+            options = RecogniserOptions(funasr_url=stack.enter_context(funasr_peer()).url)
+        else:
+            options = MAKERS[request.param]
+        made = RECOGNISERS[request.param](options)
+        yield made
+        made.close()
 
 
 def hear(recogniser: Recogniser, samples: Samples, stop: threading.Event | None = None) -> Recognised:

@@ -25,9 +25,10 @@ async def test_every_claim_is_one_processes(place: Place) -> None:
         await submit(records, number)
     command = [sys.executable, "-m", "tests.support.records_hammer", place.url]
     hammers = [subprocess.Popen([*command, f"p{n}"], stdout=subprocess.PIPE, text=True) for n in range(PROCESSES)]
-    told: list[list[tuple[str, int, float, float, bool]]] = []
-    for output in await asyncio.gather(*(asyncio.to_thread(hammer.communicate, timeout=90) for hammer in hammers)):
-        told.append([tuple(json.loads(line)) for line in output[0].splitlines()])
+    outputs = await asyncio.gather(*(asyncio.to_thread(hammer.communicate, timeout=90) for hammer in hammers))
+    told: list[list[tuple[str, int, float, float, bool]]] = [
+        [tuple(json.loads(line)) for line in output.splitlines()] for output, _ in outputs
+    ]
     assert sum(map(bool, told)) > 1, "on a busy machine one may come too late; but they have to meet"
     lines = [line for lines in told for line in lines]
     assert [hammer.returncode for hammer in hammers] == [0] * PROCESSES

@@ -135,6 +135,7 @@ def test_where_transcripts_go(tmp_path: Path) -> None:
         target.name for _, target in _targets(wanted("one.wav", "two.wav", "two.mp3", fmt="srt", out=out)) if target
     ]
     assert names == ["one.srt", "two.wav.srt", "two.mp3.srt"]
+    assert _targets(wanted("one.wav", fmt="vtt-karaoke", out=out)) == [(Path("one.wav"), out / "one.vtt")]
     assert out.is_dir()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soxr
 
+from cosygate.engine.extras import Extras
 from cosygate.engine.models import SILERO_VAD, locate
 from cosygate.engine.pipeline import SAMPLE_RATES, Heard, Pipeline
 from cosygate.engine.recognisers.base import (
@@ -61,7 +62,7 @@ def pipeline(recogniser: Recogniser, cutter: Cutter, *, rate: int = 16_000, firs
     hints = Hints(recogniser.models[0].name)
     stop = threading.Event()
     return Pipeline(
-        recogniser, cutter, hints, sample_rate=rate, first_sample=first, stop=stop, monotonic=time.monotonic
+        recogniser, Extras(), cutter, hints, sample_rate=rate, first_sample=first, stop=stop, monotonic=time.monotonic
     )
 
 

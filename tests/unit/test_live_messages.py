@@ -105,7 +105,7 @@ def test_what_cannot_be_a_session_does_not_exist(told: dict[str, object]) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [{"diarize": "true"}, {"emotion": True}, {"channels": "split"}, {"priority": "low"}, {"nothing": "x"},
+    [{"diarize": "true"}, {"words": True}, {"channels": "split"}, {"priority": "low"}, {"nothing": "x"},
      {"audio_format": "s16le;rate=16000;channels=1"}],
 )  # fmt: skip
 def test_an_option_that_nothing_honours_is_refused_by_name(options: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The pure rules: names, options, listings, formats, errors."""
+"""The pure rules: names, options, listings, formats (subtitles: test_subtitles*.py), errors."""
 
 from __future__ import annotations
 
@@ -83,19 +83,6 @@ TRANSCRIPT = Transcript(
     engine=EngineName("e", "m", "1"),
     timings={"total": 0.12345},
 )
-
-
-def test_srt() -> None:
-    assert write(TRANSCRIPT, Format.SRT) == (
-        "1\n00:00:00,000 --> 00:00:01,234\nA: Tom & <Ann> → say\n\n2\n01:00:00,000 --> 01:01:01,500\nhi. here\n"
-    )
-
-
-def test_vtt() -> None:
-    assert write(TRANSCRIPT, Format.VTT) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.234\n<v A>Tom &amp; &lt;Ann&gt; → say\n\n"
-        "01:00:00.000 --> 01:01:01.500\nhi. here\n"
-    )
 
 
 def test_tsv_and_txt() -> None:

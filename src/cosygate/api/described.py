@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from cosygate.model.options import Channels, Priority
+from cosygate.model.options import Channels, Priority, Wish
 
 _EXAMPLE_SESSION = "call-2026-11-22-0042"
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -17,6 +17,17 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "description": "A name from `GET /v1/models`; default: the engine's first."},
     "channels": {"type": "string", "enum": list(Channels), "description": "`split`: each channel alone."},
     "priority": {"type": "string", "enum": list(Priority), "description": "`low` waits for all others."},
+    "words": {"type": "string", "enum": list(Wish), "description": "Times of words; `auto`: if the model has any."},
+    "diarize": {"type": "string", "enum": list(Wish), "description": "Who spoke when, as `S1`, `S2`, …"},
+    "num_speakers": {"type": "integer", "minimum": 1, "maximum": 30, "description": "How many there are."},
+    "max_speakers": {"type": "integer", "minimum": 1, "maximum": 30, "description": "There are no more."},
+    "emotion": {"type": "string", "enum": list(Wish), "description": "Of each segment; default `auto`."},
+    "itn": {"type": "string", "enum": list(Wish), "description": "Numbers as digits; default `auto`."},
+    "hotwords": {
+        "type": "string",
+        "description": "Words or phrases to listen for, between commas.",
+        "examples": ["CosyGate, Dashwood"],
+    },
     "audio_format": {
         "type": "string",
         "description": "For headerless PCM: `s16le;rate=R;channels=C`.",

@@ -42,6 +42,8 @@ class ModelView(BaseModel):
     words: bool
     speakers: bool
     emotion: bool
+    itn: bool
+    hotwords: bool
     live: bool
 
 

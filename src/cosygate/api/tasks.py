@@ -3,7 +3,7 @@
 GET    /v1/tasks                         own tasks, newest first
 GET    /v1/task/{task_id}                one
 GET    /v1/task/{task_id}/events         its story as it happens (server-sent events)
-GET    /v1/task/{task_id}/transcript     json, txt, srt, vtt, tsv
+GET    /v1/task/{task_id}/transcript     json, txt, srt, vtt, vtt-karaoke, ttml, tsv
 GET    /v1/task/{task_id}/audio          the recording, with Range
 POST   /v1/task/{task_id}/audio-cookie   lets the browser's player fetch it for ten minutes
 DELETE /v1/task/{task_id}                cancels; erases audio and transcript
@@ -47,6 +47,7 @@ class TaskResult(BaseModel):
     file: str | None = None
     duration: float
     language: str | None = None
+    flags: list[str] | None = None
     transcript_url: str
 
 
@@ -101,10 +102,8 @@ class TaskPage(BaseModel):
 def view(job: Job) -> TaskView:
     url = f"/v1/task/{job.id}"
     file = TranscribeOptions.from_json(job.options).filename
-    result = None
-    if job.result is not None:
-        known = {k: job.result[k] for k in ("text", "duration", "language") if k in job.result}
-        result = TaskResult(**known, file=file, transcript_url=f"{url}/transcript")
+    known = {k: v for k, v in (job.result or {}).items() if k in ("text", "duration", "language", "flags")}
+    result = TaskResult(**known, file=file, transcript_url=f"{url}/transcript") if known else None
     return TaskView(
         task_id=job.id,
         session_id=job.session_id,
@@ -203,7 +202,7 @@ class _Desk:
         return view(await self._tasks.get(caller, _checked(task_id)))
 
     async def transcript(self, request: Request, task_id: str, format: Format = Format.JSON) -> Response:  # noqa: A002 - the API's name
-        """The transcript in one of five formats. 409 while there is none."""
+        """The transcript in one of its formats. 409 while there is none."""
         caller = await identify(request, self._callers, Scope.TASK_READ)
         transcript = await self._tasks.transcript(caller, _checked(task_id))
         text = await asyncio.to_thread(write, transcript, format)

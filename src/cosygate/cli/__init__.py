@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from cosygate.cli import fleet, keys
+from cosygate.cli import fleet, keys, models
+from cosygate.cli.evaluate import evaluate
 from cosygate.cli.migrate import migrate
 from cosygate.cli.options import DataDir
 from cosygate.cli.options import fail as _fail
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(webhooks)
 app.add_typer(quotas)
 app.add_typer(keys.app)
+app.add_typer(models.app)
 app.command()(keys.revoke)
 
 
@@ -41,6 +43,8 @@ class Format(StrEnum):
     JSON = "json"
     SRT = "srt"
     VTT = "vtt"
+    VTT_KARAOKE = "vtt-karaoke"
+    TTML = "ttml"
     TSV = "tsv"
 
 
@@ -83,6 +87,7 @@ def serve(
 app.command()(fleet.gateway)
 app.command()(fleet.worker)
 app.command()(migrate)
+app.command()(evaluate)
 
 
 @app.command()
@@ -105,19 +110,40 @@ def transcribe(
     channels: Annotated[
         Channels | None, typer.Option(envvar="COSYGATE_CHANNELS", help="mix (the default), or split: each alone.")
     ] = None,
+    words: Annotated[bool, typer.Option("--words", envvar="COSYGATE_WORDS", help="When each word was said.")] = False,
+    diarize: Annotated[bool, typer.Option("--diarize", envvar="COSYGATE_DIARIZE", help="Who speaks.")] = False,
+    num_speakers: Annotated[
+        int | None, typer.Option(min=1, max=30, envvar="COSYGATE_NUM_SPEAKERS", help="How many speakers there are.")
+    ] = None,
+    max_speakers: Annotated[
+        int | None, typer.Option(min=1, max=30, envvar="COSYGATE_MAX_SPEAKERS", help="There are no more speakers.")
+    ] = None,
+    hotwords: Annotated[
+        str | None, typer.Option(envvar="COSYGATE_HOTWORDS", help="Words to listen for, between commas.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Transcribe recordings. Run it again after an interruption: it continues where it stopped."""
     from cosygate.cli.embedded import ServerFailed
     from cosygate.cli.transcribe import UsageError, Wanted, run
 
+    asked = {
+        "language": language,
+        "model": model,
+        "channels": channels,
+        "words": "true" if words else None,
+        "diarize": "true" if diarize else None,
+        "num_speakers": str(num_speakers) if num_speakers else None,
+        "max_speakers": str(max_speakers) if max_speakers else None,
+        "hotwords": hotwords,
+    }
     wanted = Wanted(
         files=files,
         server=server,
         token=token,
         format=format.value,
         out=out,
-        options={k: v for k, v in (("language", language), ("model", model), ("channels", channels)) if v is not None},
+        options={name: value for name, value in asked.items() if value is not None},
     )
     try:
         status = run(wanted, lambda: _settings(data_dir=data_dir))

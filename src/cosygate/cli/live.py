@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cosygate.settings import Settings
 
 REST_S = 3.0  # after Ctrl-C: for what a recorder or a pipe still has
-FORMATS = ("txt", "srt", "vtt", "json", "tsv")
+FORMATS = ("txt", "srt", "vtt", "ttml", "json", "tsv")  # that a file's name tells
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class Wanted:
     files: Sequence[Path]
     server: str | None  # None: embedded
     token: str | None
-    format: str  # txt, json, srt, vtt, tsv
+    format: str  # a value of cli.Format
     out: Path | None  # folder; None: stdout
     options: Mapping[str, str]  # for the server: language, model, channels
 
@@ -56,7 +56,7 @@ def _targets(wanted: Wanted) -> list[tuple[Path, Path | None]]:
     """Each recording with the file to write, None for stdout."""
     check_token(wanted.server, wanted.token)
     if wanted.out is None:
-        if len(wanted.files) > 1 and wanted.format in ("srt", "vtt", "tsv"):
+        if len(wanted.files) > 1 and wanted.format not in ("txt", "json"):
             raise UsageError(f"several recordings as {wanted.format} need --out: one stream cannot hold them")
         return [(path, None) for path in wanted.files]
     try:
@@ -64,8 +64,9 @@ def _targets(wanted: Wanted) -> list[tuple[Path, Path | None]]:
     except OSError as error:
         raise UsageError(f"--out: {error.strerror}: {wanted.out}") from error
     stems = [path.stem for path in wanted.files]
+    suffix = wanted.format.partition("-")[0]  # players know karaoke by .vtt
     targets = {
-        path: wanted.out / f"{path.stem if stems.count(path.stem) == 1 else path.name}.{wanted.format}"
+        path: wanted.out / f"{path.stem if stems.count(path.stem) == 1 else path.name}.{suffix}"
         for path in wanted.files
     }
     if len(set(targets.values())) < len(wanted.files):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK_BYTES = 1024 * 1024
-FORMATS = ("json", "txt", "srt", "vtt", "tsv")
+FORMATS = ("json", "txt", "srt", "vtt", "vtt-karaoke", "ttml", "tsv")
 
 
 class Client:
@@ -127,7 +127,7 @@ class Client:
         return _parsed(Transcript.parse, json_object(answer))
 
     def transcript_text(self, task_id: str, fmt: str = "txt") -> str:
-        """The transcript written as `json`, `txt`, `srt`, `vtt` or `tsv`."""
+        """The transcript written as one of FORMATS."""
         if fmt not in FORMATS:
             raise ValueError(f"fmt is one of {', '.join(FORMATS)}")
         return self._transport.request("GET", _task(task_id) + "/transcript", params={"format": fmt}).text

@@ -79,6 +79,7 @@ class Word:
     start: float  # seconds from the recording's start
     end: float
     confidence: float | None = None
+    speaker: str | None = None  # where others speak in the same segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ class Segment:
         known = ("id", "start", "end", "text", "speaker", "emotion", "language", "confidence", "channel")
         return cls(
             **{k: data[k] for k in known if k in data},
-            words=tuple(Word(w["text"], w["start"], w["end"], w.get("confidence")) for w in data.get("words", ())),
+            words=tuple(
+                Word(w["text"], w["start"], w["end"], w.get("confidence"), w.get("speaker"))
+                for w in data.get("words", ())
+            ),
             events=tuple(data.get("events", ())),
         )
 
@@ -114,6 +118,7 @@ class Transcript:
     text: str
     segments: tuple[Segment, ...]
     language: str | None = None
+    flags: tuple[str, ...] = ()  # language_mismatch: none was named, and the model knows none that is spoken
     engine: Mapping[str, str] = field(default_factory=dict)  # name, model, version
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds
 
@@ -127,6 +132,7 @@ class Transcript:
             language=data.get("language"),
             engine=data.get("engine", {}),
             timings=data.get("timings", {}),
+            flags=tuple(data.get("flags", ())),
         )
 
 
@@ -136,7 +142,7 @@ class Model:
 
     name: str
     languages: tuple[str, ...]  # BCP 47; ("*",) when it does not care
-    abilities: frozenset[str] = frozenset()  # words, speakers, emotion, live: those it has
+    abilities: frozenset[str] = frozenset()  # words, speakers, emotion, itn, hotwords, live: those it has
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Model:

@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.parent_pid and not die_with_parent(options.parent_pid):
         return 1
     os.umask(0o077)  # the socket and temporary audio are ours alone
+    # Each slot is a thread already: numpy's own, over matrices as small as these, only take the cores from each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return _run(options)
 
 
@@ -36,6 +38,7 @@ def _run(options: argparse.Namespace) -> int:
 
     import uvloop
 
+    from cosygate.engine.extras import Extras
     from cosygate.engine.recognisers.base import CannotStart
     from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
     from cosygate.engine.server import ServerOptions, serve
@@ -55,6 +58,14 @@ def _run(options: argparse.Namespace) -> int:
         command=options.command,
         command_timeout_s=options.command_timeout,
         script=options.script,
+        model_dir=options.model_dir,
+        num_threads=options.num_threads,
+        funasr_url=options.funasr_url,
+        funasr_mode=options.funasr_mode,
+        funasr_languages=options.funasr_languages,
+        funasr_capabilities=options.funasr_capabilities,
+        funasr_ca=options.funasr_ca,
+        funasr_timeout_s=options.funasr_timeout,
     )
     server_options = ServerOptions(
         options.listen,
@@ -69,7 +80,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         recogniser = RECOGNISERS[options.recogniser](recogniser_options)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a tenth less CPU per call
-            service = serve(recogniser, server_options, SystemClock(), leave_sigint=bool(options.parent_pid))
+            extras = Extras.load(recogniser, options.slots)
+            service = serve(recogniser, extras, server_options, SystemClock(), leave_sigint=bool(options.parent_pid))
             orderly = runner.run(service)
     except CannotStart as error:
         logs.logger().error("engine.cannot_start", recogniser=options.recogniser, detail=str(error))
@@ -100,7 +112,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port (port 0: a free one)"
     )
-    parser.add_argument("--recogniser", default="moonshine", choices=("moonshine", "command", "scripted"))
+    parser.add_argument(
+        "--recogniser", default="moonshine", choices=("moonshine", "sherpa", "funasr", "command", "scripted")
+    )
     parser.add_argument("--slots", type=_count, default=1, metavar="N", help="calls at once (default 1)")
     parser.add_argument("--line", type=_count, default=64, metavar="N", help="calls that may wait for a slot (64)")
     parser.add_argument("--live", type=_count, default=64, metavar="N", help="live calls at once, beside those (64)")
@@ -109,6 +123,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--command-timeout", type=_seconds, default=120.0, metavar="S", help="per piece of speech (120)"
     )
     parser.add_argument("--script", type=Path, metavar="FILE", help="JSON of the scripted recogniser")
+    parser.add_argument("--model-dir", type=Path, metavar="FOLDER", help="the model of the sherpa recogniser")
+    parser.add_argument(
+        "--num-threads", type=_count, default=1, metavar="N", help="threads of sherpa that work on one piece (1)"
+    )
+    parser.add_argument("--funasr-url", default="", metavar="URL", help="the FunASR runtime: ws:// or wss://host:port")
+    parser.add_argument("--funasr-mode", default="offline", choices=("offline", "2pass"), help="which runtime it is")
+    parser.add_argument(
+        "--funasr-languages", type=_names, default=("zh",), metavar="TAGS", help="that its models know: zh,en,… (zh)"
+    )
+    parser.add_argument(
+        "--funasr-capabilities", type=_names, default=(), metavar="NAMES", help="of words,emotion,itn,hotwords (none)"
+    )
+    parser.add_argument("--funasr-ca", type=Path, metavar="FILE", help="vouches for a wss:// runtime (PEM)")
+    parser.add_argument("--funasr-timeout", type=_seconds, default=60.0, metavar="S", help="per piece of speech (60)")
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S", help="for running calls, on SIGTERM (10)")
     parser.add_argument(
         "--max-connection-age",
@@ -133,6 +161,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--otlp-endpoint", default="", metavar="URL", help="where spans go (OTLP over HTTP)")
     parser.add_argument("--parent-pid", type=_count, metavar="P", help="die with this process, which is the parent")
     return parser.parse_args(argv)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _count(text: str) -> int:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from cosygate.engine.admission import TELL_EVERY_S, take_slot
-from cosygate.engine.messages import CallEnded, check_audio, invalid, segment_event
+from cosygate.engine.extras import SPEAKERS
+from cosygate.engine.messages import CallEnded, check_audio, invalid, segment_event, speakers_event
 from cosygate.engine.pipeline import Heard, Pipeline
 from cosygate.engine.recognisers.base import Hints, RecogniserError
 from cosygate.engine.shared import Shared
@@ -47,6 +49,7 @@ class Call:
         self._turn: Turn[Any] | None = None
         self._told_at = self._clock.monotonic()
         self._pipeline: Pipeline | None = None
+        self._untold: list[Heard] = []  # while it is not known whether the recording is in the model's language
 
     @property
     def samples(self) -> int:
@@ -64,6 +67,7 @@ class Call:
         cutter = await self._do(self._shared.cutters.borrow)
         pipeline = self._pipeline = Pipeline(
             self._recogniser,
+            self._shared.extras,
             cutter,
             self._hints,
             sample_rate=config.sample_rate,
@@ -75,9 +79,14 @@ class Call:
             await self._audio(pipeline, config.sample_rate)
         except RecogniserError as error:
             raise CallEnded(grpc.StatusCode[error.status], "the recogniser failed on this audio") from error
-        stats = {"vad": pipeline.timings.vad, "recognise": pipeline.timings.recognise, "slot_wait": slot_wait_s}
+        if SPEAKERS in self._hints.features:
+            turns = await self._do(pipeline.speakers, config.num_speakers, config.max_speakers)
+            await self._write(speakers_event(turns))
+        stats = {name: seconds for name, seconds in asdict(pipeline.timings).items() if seconds}
+        stats |= {"slot_wait": slot_wait_s}
         name, version = self._recogniser.name, self._recogniser.version
         done = pb.Done(engine=name, model=self._hints.model, version=version, samples=pipeline.received, stats=stats)
+        done.foreign = pipeline.foreign
         await self._write(pb.RecognizeEvent(done=done))
         self._shared.cutters.give_back(cutter)
 
@@ -124,12 +133,21 @@ class Call:
             if self._clock.monotonic() - self._told_at >= TELL_EVERY_S:
                 await self._progress(pipeline.decided)
         await self._recognise(pipeline, await self._do(pipeline.finalize))
+        pipeline.end()
+        await self._tell(pipeline)
 
     async def _recognise(self, pipeline: Pipeline, pieces: list[Piece]) -> None:
         for piece in pieces:
             heard = await self._patiently(pipeline, piece)
             if heard is not None:
-                await self._write(segment_event(heard))
+                self._untold.append(heard)
+            if pipeline.language_known:
+                await self._tell(pipeline)
+
+    async def _tell(self, pipeline: Pipeline) -> None:
+        told, self._untold = self._untold, []
+        for heard in told if not pipeline.foreign else ():
+            await self._write(segment_event(heard))
 
     async def _patiently(self, pipeline: Pipeline, piece: Piece) -> Heard | None:
         """Waits for its turn and for the recogniser, and tells the caller that there is hope, as long as there is: a

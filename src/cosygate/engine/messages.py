@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
+from cosygate.engine.extras import SPEAKERS
 from cosygate.engine.pipeline import SAMPLE_RATES, Heard
-from cosygate.engine.recognisers.base import Hints, Model, Recogniser
-from cosygate.engine.slots import Slots
+from cosygate.engine.recognisers.base import Hints, Model
+from cosygate.engine.shared import Shared
 from cosygate.proto import speech_engine_pb2 as pb
 
 AUDIO_MAX = 64 * 1024  # bytes of one audio message
+SPEAKERS_MAX = 30
 LIVE = "live"  # the capability
 
 
@@ -46,7 +50,17 @@ def check_config(config: pb.RecognizeConfig, models: tuple[Model, ...]) -> Hints
     for feature in wanted:
         if feature not in model.capabilities:
             raise invalid(f"model {model.name} cannot tell {feature[:32]!r}")
+    if (config.num_speakers or config.max_speakers) and SPEAKERS not in config.features:
+        raise invalid("a number of speakers without the feature speakers")
+    if max(config.num_speakers, config.max_speakers) > SPEAKERS_MAX:
+        raise invalid(f"at most {SPEAKERS_MAX} speakers are told apart")
     return Hints(model.name, language, tuple(config.features), tuple(config.hotwords))
+
+
+def speakers_event(turns: Sequence[tuple[int, int, str]]) -> pb.RecognizeEvent:
+    """`turns`: first sample and end, as sent, and who spoke."""
+    told = [pb.Speakers.Turn(start_sample=start, end_sample=end, speaker=speaker) for start, end, speaker in turns]
+    return pb.RecognizeEvent(speakers=pb.Speakers(turns=told))
 
 
 def check_audio(pcm: bytes) -> bytes:
@@ -73,12 +87,13 @@ def segment_event(heard: Heard) -> pb.RecognizeEvent:
     return pb.RecognizeEvent(segment=segment)
 
 
-def description(recogniser: Recogniser, slots: Slots, live_slots: Slots) -> pb.EngineDescription:
+def description(shared: Shared) -> pb.EngineDescription:
     """Every model is live: its utterances are cut, and recognised again while they are spoken, by the engine."""
-    models = [pb.Model(name=m.name, languages=m.languages, capabilities=_told(m)) for m in recogniser.models]
+    models = [pb.Model(name=m.name, languages=m.languages, capabilities=_told(m)) for m in shared.models]
+    slots, live_slots = shared.slots, shared.live_slots
     return pb.EngineDescription(
-        name=recogniser.name,
-        version=recogniser.version,
+        name=shared.recogniser.name,
+        version=shared.recogniser.version,
         slots=slots.count,
         slots_busy=slots.busy,
         waiting=slots.waiting,

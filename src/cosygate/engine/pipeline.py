@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import soxr
 
+from cosygate.engine.extras import SPEAKERS, WORDS, Extras, english
+from cosygate.engine.likeness import Likeness
 from cosygate.engine.recognisers.base import RATE, Hints, Recognised, Recogniser, Samples, Stopped, Transient
 from cosygate.engine.vad import Cutter, Piece
 
@@ -46,6 +48,8 @@ class Timings:
 
     vad: float = 0.0
     recognise: float = 0.0
+    words: float = 0.0
+    speakers: float = 0.0
 
 
 def recognise(recogniser: Recogniser, samples: Samples, hints: Hints, stop: threading.Event) -> Recognised:
@@ -68,6 +72,7 @@ class Pipeline:
     def __init__(
         self,
         recogniser: Recogniser,
+        extras: Extras,
         cutter: Cutter,
         hints: Hints,
         *,
@@ -78,6 +83,13 @@ class Pipeline:
     ) -> None:
         self._recogniser = recogniser
         self._cutter = cutter
+        self._aligner = extras.aligner
+        self._words = WORDS in hints.features
+        model = next(model for model in recogniser.models if model.name == hints.model)
+        guessed = extras.aligner is not None and hints.language == "auto" and english(model)
+        self._likeness = Likeness() if guessed else None
+        self._over = False  # the recording
+        self._voices = extras.diariser.voices() if extras.diariser and SPEAKERS in hints.features else None
         self._hints = hints
         self._rate = sample_rate
         self._first = first_sample
@@ -114,14 +126,24 @@ class Pipeline:
         return pieces
 
     def recognise(self, piece: Piece) -> Heard | None:
-        """None when nothing is said in it. Raises what the recogniser raises, Stopped when the caller is gone."""
+        """None when nothing is said in it, or the recording is `foreign`. Raises what the recogniser raises, Stopped
+        when the caller is gone."""
+        if self.foreign:
+            return None
         hints = replace(self._hints, index=self._index)
         self._index += 1
         started = self._monotonic()
         recognised = recognise(self._recogniser, piece.samples, hints, self._stop)
-        self.timings.recognise += self._monotonic() - started
+        recognised_at = self._monotonic()
+        self.timings.recognise += recognised_at - started
         if not recognised.text:
             return None
+        recognised = self._aligned(piece.samples, recognised)
+        aligned_at = self._monotonic()
+        self.timings.words += aligned_at - recognised_at
+        if self._voices is not None:
+            self._voices.hear(piece.start, piece.samples)
+            self.timings.speakers += self._monotonic() - aligned_at
         start = max(self._told, self._sent(piece.start))
         end = max(start, self._sent(piece.end))
         self._told = end
@@ -131,6 +153,38 @@ class Pipeline:
 
         words = tuple(HeardWord(w.text, inside(w.start), inside(w.end), w.confidence) for w in recognised.words)
         return Heard(start, end, recognised, words)
+
+    def _aligned(self, samples: Samples, recognised: Recognised) -> Recognised:
+        words = self._words and not recognised.words
+        if self._aligner is None or not (words or not self.language_known):
+            return recognised
+        aligned = self._aligner.aligned(samples, recognised.text, self._stop)
+        if self._likeness is not None and not self.language_known:
+            self._likeness.add(aligned, len(samples) / RATE)
+        return replace(recognised, words=aligned.words) if words else recognised
+
+    def end(self) -> None:
+        """All was recognised."""
+        self._over = True
+
+    @property
+    def language_known(self) -> bool:
+        """Until then, what is recognised may not be said by anybody."""
+        return self._likeness is None or self._over or self._likeness.enough
+
+    @property
+    def foreign(self) -> bool:
+        """It is known to be in no language of the model's, though nobody has said in which."""
+        return self._likeness is not None and self.language_known and self._likeness.foreign
+
+    def speakers(self, num_speakers: int, max_speakers: int) -> list[tuple[int, int, str]]:
+        """Who spoke when in all that was recognised: first sample and end, as sent, in order. 0: not known."""
+        if self._voices is None:
+            return []
+        started = self._monotonic()
+        turns = self._voices.turns(num_speakers, max_speakers)
+        self.timings.speakers += self._monotonic() - started
+        return [(self._sent(turn.start), self._sent(turn.end), turn.speaker) for turn in turns]
 
     @property
     def decided(self) -> int:

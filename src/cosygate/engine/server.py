@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cosygate.engine.extras import Extras
 from cosygate.engine.recognisers.base import CannotStart, Recogniser
 from cosygate.engine.service import Age, EngineService
 from cosygate.engine.tls import credentials
@@ -62,7 +63,9 @@ def _bind(server: grpc.aio.Server, listen: str, tls: PemFiles | None) -> str:
     return listen if path != listen else f"{listen.rpartition(':')[0]}:{port}"
 
 
-async def serve(recogniser: Recogniser, options: ServerOptions, clock: Clock, *, leave_sigint: bool) -> bool:
+async def serve(
+    recogniser: Recogniser, extras: Extras, options: ServerOptions, clock: Clock, *, leave_sigint: bool
+) -> bool:
     """Until SIGTERM (or SIGINT, but not with `leave_sigint`: then Ctrl-C is the parent's to handle). Prints one line
     `ready ADDRESS` on stdout. Returns False when a thread would not end. Raises CannotStart."""
     service = EngineService(
@@ -71,6 +74,7 @@ async def serve(recogniser: Recogniser, options: ServerOptions, clock: Clock, *,
         line=options.line,
         live=options.live,
         clock=clock,
+        extras=extras,
         age=Age(options.age_s, options.age_grace_s) if options.age_s else None,
     )
     # Old connections end by themselves: grpc has no limit for their last calls, since it would end them like a crash.

@@ -9,6 +9,7 @@ from typing import Any, cast
 import grpc
 
 from cosygate.engine.call import CLIENT_IDLE_S, Call
+from cosygate.engine.extras import Extras
 from cosygate.engine.live_call import LiveCall
 from cosygate.engine.messages import CallEnded, check_config, description, invalid
 from cosygate.engine.recognisers.base import Recogniser
@@ -44,12 +45,14 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         line: int,
         clock: Clock,
         live: int = 64,
+        extras: Extras | None = None,
         age: Age | None = None,
         randomness: Randomness | None = None,
     ) -> None:
         """`line`: how many calls may wait for a slot; `live`: live calls at once. Raises CannotStart when the speech
         detector's model is bad."""
-        self._shared = Shared(recogniser, slots=slots, line=line, live=live, clock=clock)
+        shared = Shared(recogniser, extras or Extras(), slots=slots, line=line, live=live, clock=clock)
+        self._shared = shared
         self._clock = clock
         self._age = age
         self._randomness = randomness or SystemRandomness()
@@ -61,7 +64,7 @@ class EngineService(pb_grpc.SpeechEngineServicer):
     async def Describe(self, _request: pb.DescribeRequest, context: Any) -> pb.EngineDescription:
         if self._draining:
             await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTS_DOWN)
-        return description(self._shared.recogniser, self._shared.slots, self._shared.live_slots)
+        return description(self._shared)
 
     async def Recognize(self, _messages: Any, context: Any) -> None:  # type: ignore[override]  # the stubs know iterators only
         """Reads and writes through `context`, which grpc.aio offers beside iterators: so each message has its limit."""
@@ -160,7 +163,7 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         if first is grpc.aio.EOF or first.WhichOneof("message") != "config":
             raise invalid("the first message is not a config")
         config = first.config
-        hints = check_config(config, self._shared.recogniser.models)
+        hints = check_config(config, self._shared.models)
         return (LiveCall if config.mode == pb.LIVE else Call)(context, self._shared, config, hints)
 
     def _tell(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from cosygate.engine.extras import Extras
 from cosygate.engine.live_cutter import FixedLiveCutter, LiveCutter, SpeechLiveCutter
 from cosygate.engine.models import SILERO_VAD, locate
 from cosygate.engine.recognisers.base import Recogniser
@@ -19,10 +20,14 @@ _DETECTING = 2  # threads that look for speech in live audio: it takes 0.006 of 
 class Shared:
     """For one event loop."""
 
-    def __init__(self, recogniser: Recogniser, *, slots: int, line: int, live: int, clock: Clock) -> None:
+    def __init__(
+        self, recogniser: Recogniser, extras: Extras, *, slots: int, line: int, live: int, clock: Clock
+    ) -> None:
         """`line`: how many calls may wait for a slot; `live`: live calls at once. Raises CannotStart when the speech
         detector's model is bad."""
         self.recogniser = recogniser
+        self.extras = extras
+        self.models = extras.over(recogniser.models)
         self.clock = clock
         self.slots = Slots(slots, line)
         self.live_slots = Slots(live, live)
@@ -66,3 +71,4 @@ class Shared:
         self.turns.close()
         for pool in (self.threads, self.detecting):
             pool.shutdown(wait=idle, cancel_futures=True)
+        self.extras.close()

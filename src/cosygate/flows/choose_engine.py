@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from cosygate import errors
 from cosygate.flows.breakers import Breakers
+from cosygate.flows.honouring import fitting
 from cosygate.flows.lent import Lent
 from cosygate.kit import metrics
 from cosygate.kit.breaker import Breaker, Phase
@@ -222,18 +223,20 @@ class EngineRoom:
         self, options: TranscribeOptions, *, live: bool = False, suspect: bool = False
     ) -> AsyncIterator[Lent]:
         """The least busy fitting engine, counted as busy until the context ends. Raises EngineUnavailable, BreakerOpen,
-        or EngineRefused when every engine is known and none has the model and language: waiting would not help.
+        or EngineRefused when every engine is known and no model of theirs fits: waiting would not help.
         `suspect`: of a recording, or a live session's sound, that has failed before; it makes no probe while another
         engine is healthy."""
         await self.refresh()
         now = self._clock.monotonic()
-        fitting = [d for d in self._desks if d.fresh(now) and d.info and _fits(d.info, options, live)]
-        if not fitting:
-            if self._desks and all(d.info and not _fits(d.info, options, live) for d in self._desks):
-                raise errors.EngineRefused("no engine here has this model, or recognises this language with it")
+        found = {d.key: fitting(d.info.models, options, live=live) for d in self._desks if d.info}
+        models = {key: model for key, model in found.items() if model}
+        fit = [d for d in self._desks if d.fresh(now) and d.key in models]
+        if not fit:
+            if self._desks and all(d.info and d.key not in models for d in self._desks):
+                raise errors.EngineRefused("no engine here has this model, or can tell with it what was asked for")
             raise errors.EngineUnavailable()
-        desk, probe = await self._choose(fitting, live, suspect)
-        lent = Lent(desk.engine, desk.key, self._breakers, probe=probe, heard_at=desk.heard_at)
+        desk, probe = await self._choose(fit, live, suspect)
+        lent = Lent(desk.engine, desk.key, models[desk.key], self._breakers, probe=probe, heard_at=desk.heard_at)
         if desk.left:  # while the probe was taken
             lent.give_back()
             raise errors.EngineUnavailable()
@@ -249,20 +252,20 @@ class EngineRoom:
             lent.give_back()
             desk.ended(live)
 
-    async def _choose(self, fitting: list[_Desk], live: bool, suspect: bool) -> tuple[_Desk, str]:
+    async def _choose(self, fit: list[_Desk], live: bool, suspect: bool) -> tuple[_Desk, str]:
         """With the probe that its call is to be, if it is one. Raises BreakerOpen."""
         now = self._clock.monotonic()
-        breakers = {desk.key: self._breakers.of(desk.key) for desk in fitting}
-        healthy = [desk for desk in fitting if breakers[desk.key].phase(now) is Phase.CLOSED]
+        breakers = {desk.key: self._breakers.of(desk.key) for desk in fit}
+        healthy = [desk for desk in fit if breakers[desk.key].phase(now) is Phase.CLOSED]
         if not (suspect and healthy):
-            for desk in fitting:
+            for desk in fit:
                 breaker = breakers[desk.key]
                 due = breaker.phase(now) is Phase.HALF_OPEN and breaker.callable(now)
                 if due and (probe := await self._breakers.probe(desk.key)):
                     return desk, probe
         if not healthy:
             # One that is away may be back any moment, and then nobody needs to wait for a probe.
-            wait_s = 0.0 if len(fitting) < len(self._desks) else min(b.wait_s(now) for b in breakers.values())
+            wait_s = 0.0 if len(fit) < len(self._desks) else min(b.wait_s(now) for b in breakers.values())
             raise errors.BreakerOpen(retry_after=max(1, math.ceil(wait_s)))
         return min(healthy, key=lambda d: self._order(d, live, now)), ""
 
@@ -286,10 +289,4 @@ def _status(desk: _Desk, breaker: Breaker, now: float) -> EngineStatus:
         live_busy=info.live_busy if info else 0,
         breaker=breaker.phase(now),
         probe_in_s=breaker.wait_s(now),
-    )
-
-
-def _fits(info: EngineInfo, options: TranscribeOptions, live: bool) -> bool:
-    return any(
-        options.model in (None, m.name) and m.speaks(options.language) and (m.live or not live) for m in info.models
     )

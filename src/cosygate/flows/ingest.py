@@ -14,6 +14,7 @@ from typing import Protocol
 
 from cosygate import errors
 from cosygate.flows.holds import Line
+from cosygate.flows.honouring import check_honoured
 from cosygate.flows.open_uploads import OpenUploads, end_upload
 from cosygate.flows.webhooks import Callbacks
 from cosygate.kit import metrics, tracing
@@ -107,7 +108,7 @@ class Ingest:
         """Stores a chunk durably; `last` are the options of the chunk that ends the recording. `beginning` is asked
         when the chunk begins one, and may refuse it: then nothing is left of it."""
         if last is not None:
-            self._check_honoured(last)
+            check_honoured(self._models(), last)
             await self._callbacks.check(caller.tenant, last.callback_url)
         mark = LastMark(seq, last.to_json()) if last is not None else None
         upload, listing = await self._store(caller, session_id, seq, received, mark, beginning)
@@ -259,18 +260,6 @@ class Ingest:
         if container is not Container.WAV and not self._compressed_media:
             raise errors.SandboxMissing()
         return container, head
-
-    def _check_honoured(self, options: TranscribeOptions) -> None:
-        """Refuses a model or language that no engine here has, by name. Engines not heard of yet refuse nothing: the
-        job waits for them."""
-        models = self._models()
-        if not models:
-            return
-        if options.model is not None and options.model not in {m.name for m in models}:
-            raise errors.OptionUnsupported("no engine here has this model; see GET /v1/models", option="model")
-        candidates = [m for m in models if options.model in (None, m.name)]
-        if not any(m.speaks(options.language) for m in candidates):
-            raise errors.OptionUnsupported("no engine here recognises this language", option="language")
 
     async def status(self, caller: Principal, session_id: str) -> UploadStatus:
         """Where to resume. Raises UploadNotFound."""

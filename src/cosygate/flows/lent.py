@@ -26,6 +26,7 @@ from cosygate.ports.engine import (
     Finalize,
     ListenConfig,
     ListenEvent,
+    ModelInfo,
     PartialFound,
     RecogniseConfig,
     SegmentFound,
@@ -37,11 +38,14 @@ _DECISIONS = (Decided, PartialFound, FinalFound, Done)  # a live call may go on 
 class Lent:
     """Implements ports.engine.Engine."""
 
-    def __init__(self, engine: Engine, key: str, breakers: Breakers, *, probe: str, heard_at: float) -> None:
-        """`key`: the engine's name; `probe`: the probe that its first call is; `heard_at`: when the engine was last
-        heard of, before that."""
+    def __init__(
+        self, engine: Engine, key: str, model: ModelInfo, breakers: Breakers, *, probe: str, heard_at: float
+    ) -> None:
+        """`key`: the engine's name; `model`: the one of its models to use; `probe`: the probe that its first call is;
+        `heard_at`: when the engine was last heard of, before that."""
         self._engine = engine
         self.key = key
+        self.model = model
         self._breakers = breakers
         self._probe = probe
         self._heard_at = heard_at

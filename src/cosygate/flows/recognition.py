@@ -7,15 +7,25 @@ from dataclasses import replace
 from typing import Any
 
 from cosygate import errors
+from cosygate.flows.lent import Lent
 from cosygate.kit import metrics, tracing
 from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.audio import PCM_RATE, AudioLimits, Container, MediaInfo
 from cosygate.model.job import Claim, Job
 from cosygate.model.options import Channels, TranscribeOptions
-from cosygate.model.transcript import EngineName, Segment, Transcript, common_language, join_texts, segment_dict
+from cosygate.model.speakers import with_speakers
+from cosygate.model.transcript import (
+    LANGUAGE_MISMATCH,
+    EngineName,
+    Segment,
+    Transcript,
+    common_language,
+    join_texts,
+    segment_dict,
+)
 from cosygate.ports.decoder import Decoder, DecodeRequest
-from cosygate.ports.engine import Done, Engine, Progress, RecogniseConfig, SegmentFound
+from cosygate.ports.engine import Done, Progress, RecogniseConfig, SegmentFound, SpeakersFound
 from cosygate.ports.records import Events
 
 _log = logger()
@@ -91,10 +101,11 @@ class Recognition:
         self._engine_idle_s = engine_idle_s
         self._segments: list[Segment] = []
         self._engine_name = EngineName("", "", "")
+        self._foreign = False
         self._seconds = 0.0
         self._timings: dict[str, float] = {}
 
-    async def run(self, fd: int, engine: Engine) -> Transcript:
+    async def run(self, fd: int, engine: Lent) -> Transcript:
         """Raises what decoder and engine raise, and LeaseLost."""
         if self._options.channels is Channels.SPLIT:
             channels = await self._pass(fd, engine, channel=0, passes=None)
@@ -111,10 +122,11 @@ class Recognition:
             text=join_texts(s.text for s in self._segments),
             segments=tuple(self._segments),
             engine=self._engine_name,
+            flags=(LANGUAGE_MISMATCH,) if self._foreign else (),
             timings=self._timings,
         )
 
-    async def _pass(self, fd: int, engine: Engine, *, channel: int | None, passes: int | None) -> int:
+    async def _pass(self, fd: int, engine: Lent, *, channel: int | None, passes: int | None) -> int:
         """One decoding and one engine call; returns the recording's channels. With channels=split there is one pass a
         channel: the recording is never held, and an engine needs to know nothing of channels."""
         request = DecodeRequest(
@@ -130,7 +142,11 @@ class Recognition:
             fed = _Fed(decoding.pcm())
             config = RecogniseConfig(
                 language=self._options.language,
-                model=self._options.model,
+                model=engine.model.name,
+                features=self._options.features(engine.model.can),
+                hotwords=self._options.hotwords,
+                num_speakers=self._options.num_speakers,
+                max_speakers=self._options.max_speakers,
                 # It has failed before, perhaps with the engine: if it does so again, nobody else's goes down with it.
                 alone=self._job.attempt > 0,
                 deadline_s=_SLACK_S + _SLOWEST * (info.duration or self._limits.seconds),
@@ -163,12 +179,17 @@ class Recognition:
         if isinstance(event, SegmentFound):
             # Numbered over all passes: a client that shows segments as they come needs one number each.
             segment = replace(event.segment, id=len(self._segments), channel=channel)
+            if channel is not None:
+                segment = replace(segment, speaker=f"S{channel + 1}")  # who else should it be
             self._segments.append(segment)
             await self._story.segment(segment, _percent(segment.end, channel, of, info, fed))
         elif isinstance(event, Progress):
             await self._story.progress(_percent(event.samples / PCM_RATE, channel, of, info, fed))
+        elif isinstance(event, SpeakersFound):
+            self._segments = with_speakers(self._segments, event.turns)
         elif isinstance(event, Done):
             self._engine_name = event.engine
+            self._foreign |= event.foreign
             for name, seconds in event.stats.items():
                 self._timings[f"engine_{name}"] = self._timings.get(f"engine_{name}", 0.0) + seconds
 

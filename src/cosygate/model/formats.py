@@ -1,13 +1,13 @@
-"""A transcript written as json, txt, srt, vtt or tsv. Pure text in, text out."""
+"""A transcript in each of its formats. Pure text in, text out; subtitles are made in model/subtitles."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable
 from enum import StrEnum
 
-from cosygate.model.transcript import Segment, Transcript, transcript_dict
+from cosygate.model import subtitles
+from cosygate.model.transcript import Transcript, transcript_dict
 
 
 class Format(StrEnum):
@@ -15,6 +15,8 @@ class Format(StrEnum):
     TXT = "txt"
     SRT = "srt"
     VTT = "vtt"
+    VTT_KARAOKE = "vtt-karaoke"
+    TTML = "ttml"
     TSV = "tsv"
 
 
@@ -23,26 +25,10 @@ MEDIA_TYPES: dict[Format, str] = {
     Format.TXT: "text/plain; charset=utf-8",
     Format.SRT: "application/x-subrip; charset=utf-8",
     Format.VTT: "text/vtt; charset=utf-8",
+    Format.VTT_KARAOKE: "text/vtt; charset=utf-8",
+    Format.TTML: "application/ttml+xml; charset=utf-8",
     Format.TSV: "text/tab-separated-values; charset=utf-8",
 }
-
-
-def _stamp(seconds: float, mark: str) -> str:
-    """`hh:mm:ss` + mark + milliseconds."""
-    millis = round(seconds * 1000)
-    hours, millis = divmod(millis, 3_600_000)
-    minutes, millis = divmod(millis, 60_000)
-    return f"{hours:02d}:{minutes:02d}:{millis // 1000:02d}{mark}{millis % 1000:03d}"
-
-
-def _cue_text(text: str) -> str:
-    """One line: a blank line would end the cue, and `-->` may not stand in its text."""
-    return " ".join(text.split()).replace("-->", "→")
-
-
-def _spoken(segment: Segment) -> str:
-    text = _cue_text(segment.text)
-    return f"{segment.speaker}: {text}" if segment.speaker else text
 
 
 def _json(transcript: Transcript) -> str:
@@ -52,26 +38,6 @@ def _json(transcript: Transcript) -> str:
 def _txt(transcript: Transcript) -> str:
     """The recognised text alone."""
     return transcript.text + "\n" if transcript.text else ""
-
-
-def _srt(transcript: Transcript) -> str:
-    """SubRip as players read it: a counter from 1, comma before the milliseconds, CRLF-free."""
-    cues = (
-        f"{n}\n{_stamp(s.start, ',')} --> {_stamp(s.end, ',')}\n{_spoken(s)}\n"
-        for n, s in enumerate(transcript.segments, start=1)
-    )
-    return "\n".join(cues)
-
-
-def _vtt(transcript: Transcript) -> str:
-    """WebVTT (W3C, https://www.w3.org/TR/webvtt1/): `&`, `<` and `>` are escaped, speakers become voices."""
-
-    def body(s: Segment) -> str:
-        text = html.escape(_cue_text(s.text), quote=False)
-        return f"<v {html.escape(s.speaker, quote=False)}>{text}" if s.speaker else text
-
-    cues = (f"{_stamp(s.start, '.')} --> {_stamp(s.end, '.')}\n{body(s)}\n" for s in transcript.segments)
-    return "\n".join(["WEBVTT\n", *cues])
 
 
 def _tsv(transcript: Transcript) -> str:
@@ -87,8 +53,10 @@ def _tsv(transcript: Transcript) -> str:
 _WRITERS: dict[Format, Callable[[Transcript], str]] = {
     Format.JSON: _json,
     Format.TXT: _txt,
-    Format.SRT: _srt,
-    Format.VTT: _vtt,
+    Format.SRT: subtitles.srt,
+    Format.VTT: subtitles.vtt,
+    Format.VTT_KARAOKE: subtitles.karaoke,
+    Format.TTML: subtitles.ttml,
     Format.TSV: _tsv,
 }
 

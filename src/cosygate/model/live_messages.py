@@ -10,7 +10,7 @@ from typing import Any
 
 from cosygate import errors
 from cosygate.model.live import LiveFormat
-from cosygate.model.options import TranscribeOptions, parse_options
+from cosygate.model.options import TranscribeOptions, Wish, parse_options
 
 RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 INDEX_BYTES = 8
@@ -117,7 +117,11 @@ def _options(data: Mapping[str, Any]) -> TranscribeOptions:
     for name in ("audio_format", "channels", "priority"):
         if name in fields:
             raise errors.OptionUnsupported(f"a live session has no {name}", option=name)
-    return replace(parse_options(fields), audio_format=None)
+    options = parse_options(fields)
+    for name in ("words", "diarize"):
+        if getattr(options, name) is Wish.YES:
+            raise errors.OptionUnsupported(f"no live session can tell {name}", option=name)
+    return replace(options, audio_format=None, words=Wish.NO, diarize=Wish.NO)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,9 @@ from cosygate.model.audio import RawFormat
 from cosygate.model.webhook import check_url
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")  # the part of BCP 47 that recognisers know
+_SPEAKERS = re.compile(r"[0-9]{1,3}")
+_MOST_SPEAKERS = 30
+_MOST_HOTWORDS, _LONGEST_HOTWORD = 100, 64
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -27,9 +30,17 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Wish(StrEnum):
+    """For what only some models can tell."""
+
+    NO = "false"
+    AUTO = "auto"  # if the model can
+    YES = "true"  # or the recording is refused
+
+
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """Honoured options. Speakers, emotion, words and the others come with the engines that can tell them."""
+    """What was asked for, with what was not said filled in."""
 
     language: str = "auto"
     model: str | None = None  # None: the engine's default
@@ -38,18 +49,56 @@ class TranscribeOptions:
     audio_format: RawFormat | None = None  # None: sniffed
     filename: str | None = None  # shown in the result, never used as a path
     callback_url: str | None = None  # who is told when the task has ended
+    words: Wish = Wish.NO  # word times; where a model has none of its own, they are aligned, which takes time
+    diarize: Wish = Wish.NO
+    num_speakers: int = 0  # 0: not known
+    max_speakers: int = 0  # 0: any
+    emotion: Wish = Wish.AUTO
+    itn: Wish = Wish.AUTO  # inverse text normalisation: "25" for "twenty-five"
+    hotwords: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> dict[str, str]:
+        """Capabilities that the model must have, each with the option that asks for it."""
+        asked = {name: option for option, name in self._capabilities if getattr(self, option) is Wish.YES}
+        return asked | ({"hotwords": "hotwords"} if self.hotwords else {})
+
+    def features(self, can: Callable[[str], bool]) -> tuple[str, ...]:
+        """What the model is asked to tell. `can`: whether it can tell something."""
+        wishes = [(getattr(self, option), name) for option, name in self._capabilities]
+        told = [name for wish, name in wishes if wish is Wish.YES or (wish is Wish.AUTO and can(name))]
+        if "speakers" in told and "words" not in told and can("words"):
+            told.insert(0, "words")  # where several speak in one segment, its words say whose they are
+        return tuple(told)
+
+    @property
+    def _capabilities(self) -> list[tuple[str, str]]:
+        """With channels=split each channel is a speaker: no model has to tell them."""
+        return [
+            ("words", "words"),
+            *([("diarize", "speakers")] if self.channels is Channels.MIX else []),
+            ("emotion", "emotion"),
+            ("itn", "itn"),
+        ]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """What came with later versions is left out where it says nothing: processes of the version before read the
+        rest."""
+        said = asdict(self).items()
+        fields = {name: value for name, value in said if name not in _LATER or value != _LATER[name]}
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> TranscribeOptions:
         data: dict[str, Any] = json.loads(text)
         raw = data.pop("audio_format", None)
-        return cls(
-            **{**data, "channels": Channels(data["channels"]), "priority": Priority(data["priority"])},
-            audio_format=RawFormat(**raw) if raw else None,
-        )
+        kinds = {"channels": Channels, "priority": Priority, "hotwords": tuple} | dict.fromkeys(_WISHES, Wish)
+        typed = {name: kinds[name](value) for name, value in data.items() if name in kinds}
+        return cls(**data | typed, audio_format=RawFormat(**raw) if raw else None)
+
+
+_WISHES = ("words", "diarize", "emotion", "itn")
+_LATER = {name: getattr(TranscribeOptions(), name) for name in (*_WISHES, "num_speakers", "max_speakers", "hotwords")}
 
 
 def _language(value: str) -> str:
@@ -81,6 +130,35 @@ def _one_of(name: str, kind: type[StrEnum]) -> Callable[[str], StrEnum]:
     return parse
 
 
+def _wish(name: str) -> Callable[[str], Wish]:
+    words = {"1": Wish.YES, "0": Wish.NO} | {wish.value: wish for wish in Wish}
+
+    def parse(value: str) -> Wish:
+        if (wish := words.get(value.lower())) is None:
+            raise errors.OptionInvalid(f"{name} is one of true, false, auto", option=name)
+        return wish
+
+    return parse
+
+
+def _speakers(name: str) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not _SPEAKERS.fullmatch(value) or not 1 <= int(value) <= _MOST_SPEAKERS:
+            raise errors.OptionInvalid(f"{name} is a number from 1 to {_MOST_SPEAKERS}", option=name)
+        return int(value)
+
+    return parse
+
+
+def _hotwords(value: str) -> tuple[str, ...]:
+    """Words or phrases, between commas or line breaks."""
+    words = tuple(word for part in re.split(r"[,\n]", value) if (word := " ".join(part.split())))
+    if len(words) > _MOST_HOTWORDS or any(len(word) > _LONGEST_HOTWORD or not word.isprintable() for word in words):
+        told = f"hotwords are at most {_MOST_HOTWORDS} words or phrases, each of at most {_LONGEST_HOTWORD} characters"
+        raise errors.OptionInvalid(told, option="hotwords")
+    return words
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "language": _language,
     "model": _model,
@@ -89,28 +167,25 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "audio_format": RawFormat.parse,
     "filename": _filename,
     "callback_url": check_url,
+    **{name: _wish(name) for name in _WISHES},
+    "num_speakers": _speakers("num_speakers"),
+    "max_speakers": _speakers("max_speakers"),
+    "hotwords": _hotwords,
 }
-# Known to the contract but honoured by nothing here yet. The values that ask for nothing are accepted.
-_NOT_HONOURED: dict[str, frozenset[str]] = {
-    "diarize": frozenset({"false", "0", "auto"}),
-    "emotion": frozenset({"false", "0", "auto"}),
-    "words": frozenset({"false", "0", "auto"}),
-    "itn": frozenset({"false", "0", "auto"}),
-    "num_speakers": frozenset(),
-    "max_speakers": frozenset(),
-    "hotwords": frozenset(),
-}
-OPTION_NAMES = frozenset(_PARSERS) | frozenset(_NOT_HONOURED)
+OPTION_NAMES = frozenset(_PARSERS)
 
 
 def parse_options(fields: Mapping[str, str]) -> TranscribeOptions:
     """Text fields as a client sends them → options. Raises OptionInvalid, OptionUnsupported (both name the option)."""
     values: dict[str, Any] = {}
     for name, value in fields.items():
-        if parser := _PARSERS.get(name):
-            values[name] = parser(value)
-        elif name not in _NOT_HONOURED:
+        parser = _PARSERS.get(name)
+        if parser is None:
             raise errors.OptionUnsupported(f"there is no option {name[:64]!r}", option=name[:64])
-        elif value.lower() not in _NOT_HONOURED[name]:
-            raise errors.OptionUnsupported(f"no engine here honours {name}", option=name)
+        values[name] = parser(value)
+    for counted in ("num_speakers", "max_speakers"):
+        if counted in values and values.setdefault("diarize", Wish.YES) is Wish.NO:
+            raise errors.OptionInvalid(f"{counted} without diarize", option=counted)
+    if {"num_speakers", "max_speakers"} <= values.keys() and values["num_speakers"] > values["max_speakers"]:
+        raise errors.OptionInvalid("num_speakers is more than max_speakers", option="num_speakers")
     return TranscribeOptions(**values)

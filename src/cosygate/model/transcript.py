@@ -14,6 +14,7 @@ class Word:
     start: float  # seconds from the recording's start
     end: float
     confidence: float | None = None
+    speaker: str | None = None  # where others speak in the same segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Segment:
     events: tuple[str, ...] = ()
 
 
+LANGUAGE_MISMATCH = "language_mismatch"  # no language was named, and the model knows none that is spoken
+
+
 @dataclass(frozen=True, slots=True)
 class EngineName:
     name: str
@@ -49,6 +53,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     engine: EngineName
     timings: dict[str, float] = field(default_factory=dict)  # seconds spent: queued, decode, recognise, total
+    flags: tuple[str, ...] = ()  # what a reader should know: LANGUAGE_MISMATCH
 
 
 def _present(**fields: Any) -> dict[str, Any]:
@@ -68,7 +73,13 @@ def segment_dict(segment: Segment) -> dict[str, Any]:
         confidence=segment.confidence,
         channel=segment.channel,
         words=tuple(
-            _present(text=w.text, start=round(w.start, 3), end=round(w.end, 3), confidence=w.confidence)
+            _present(
+                text=w.text,
+                start=round(w.start, 3),
+                end=round(w.end, 3),
+                confidence=w.confidence,
+                speaker=w.speaker,
+            )
             for w in segment.words
         ),
         events=segment.events,
@@ -77,7 +88,7 @@ def segment_dict(segment: Segment) -> dict[str, Any]:
 
 def segment_from_dict(data: dict[str, Any]) -> Segment:
     """The reverse of segment_dict."""
-    words = tuple(Word(w["text"], w["start"], w["end"], w.get("confidence")) for w in data.get("words", ()))
+    words = tuple(Word(**word) for word in data.get("words", ()))
     return Segment(**{**data, "words": words, "events": tuple(data.get("events", ()))})
 
 
@@ -88,6 +99,7 @@ def transcript_dict(transcript: Transcript) -> dict[str, Any]:
         duration=round(transcript.duration, 3),
         language=transcript.language,
         text=transcript.text,
+        flags=transcript.flags,
     ) | {
         "segments": [segment_dict(s) for s in transcript.segments],
         "engine": {
@@ -114,6 +126,7 @@ def transcript_from_dict(data: dict[str, Any]) -> Transcript:
         segments=tuple(segment_from_dict(s) for s in data["segments"]),
         engine=EngineName(**data["engine"]),
         timings=data["timings"],
+        flags=tuple(data.get("flags", ())),
     )
 
 
@@ -155,4 +168,6 @@ def task_result(transcript: Transcript, filename: str | None) -> dict[str, Any]:
         result["file"] = filename
     if transcript.language:
         result["language"] = transcript.language
+    if transcript.flags:
+        result["flags"] = list(transcript.flags)
     return result

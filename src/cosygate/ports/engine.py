@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cosygate.model.speakers import SpeakerTurn
 from cosygate.model.transcript import EngineName, Segment
+
+CAPABILITIES = ("words", "speakers", "emotion", "itn", "hotwords", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,13 @@ class ModelInfo:
     words: bool = False
     speakers: bool = False
     emotion: bool = False
+    itn: bool = False
+    hotwords: bool = False
     live: bool = False
+
+    def can(self, capability: str) -> bool:
+        """By the name of a field above."""
+        return bool(getattr(self, capability))
 
     def speaks(self, language: str) -> bool:
         """Whether it takes `language` (BCP 47, compared by primary subtag) or `auto`."""
@@ -44,6 +53,8 @@ class RecogniseConfig:
     sample_rate: int = 16_000
     features: tuple[str, ...] = ()
     hotwords: tuple[str, ...] = ()
+    num_speakers: int = 0  # with the feature speakers: how many there are; 0: not known
+    max_speakers: int = 0  # with the feature speakers: there are no more; 0: not known
     slot_wait_s: float = 30.0  # how long the engine may let the call wait for a slot
     alone: bool = False  # the engine gives it every slot: it is suspected of ending engines
     deadline_s: float = 0.0  # how long the whole call may take, which the engine is told; 0: as long as any
@@ -61,6 +72,8 @@ class ListenConfig:
     finals: int = 0  # how many finals there are before `restart_sample`
     language: str = "auto"
     model: str | None = None
+    features: tuple[str, ...] = ()
+    hotwords: tuple[str, ...] = ()
     interim: bool = True  # partials are wanted
     slot_wait_s: float = 2.0
     suspect: bool = False  # its last call died at the same restart point: that may be what ends engines
@@ -91,9 +104,17 @@ class SegmentFound:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakersFound:
+    """Who spoke when, in order and not overlapping: known once all was heard, so it comes after the last segment."""
+
+    turns: tuple[SpeakerTurn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     engine: EngineName
     samples: int  # all that was received
+    foreign: bool = False  # asked for any language, the engine heard none that its model knows: there are no segments
     stats: dict[str, float] = field(default_factory=dict)
 
 
@@ -142,7 +163,7 @@ class Decided:
 
 
 ListenEvent = Accepted | Heard | SpeechStarted | SpeechEnded | PartialFound | FinalFound | Decided | Done
-EngineEvent = Accepted | Progress | SegmentFound | Done
+EngineEvent = Accepted | Progress | SegmentFound | SpeakersFound | Done
 
 
 class Engine(Protocol):
@@ -169,8 +190,9 @@ class Engine(Protocol):
     def recognise(
         self, config: RecogniseConfig, audio: AsyncIterator[bytes], *, idle_timeout_s: float
     ) -> AsyncIterator[EngineEvent]:
-        """Streams PCM (s16le mono at config.sample_rate) and yields Accepted, then Progress and SegmentFound, then
-        one Done. Reads `audio` no faster than the engine takes it. Closing the iterator cancels the call.
+        """Streams PCM (s16le mono at config.sample_rate) and yields Accepted, then Progress and SegmentFound, perhaps
+        one SpeakersFound, then one Done. Reads `audio` no faster than the engine takes it. Closing the iterator cancels
+        the call.
 
         `idle_timeout_s`: the longest silence from the engine between two events (or accepted audio); a hung or stopped
         one ends in EngineFailed. Raises EngineBusy (no slot in time), EngineUnavailable (not reachable: costs the

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cosygate/proto/speech_engine.proto\x12\x12\x63osygate.engine.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xce\x01\n\x11\x45ngineDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x12\n\nslots_busy\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12)\n\x06models\x18\x06 \x03(\x0b\x32\x19.cosygate.engine.v1.Model\x12\x14\n\x0csample_rates\x18\x07 \x03(\r\x12\x12\n\nlive_slots\x18\x08 \x01(\r\x12\x11\n\tlive_busy\x18\t \x01(\r\">\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\"\x97\x01\n\x10RecognizeRequest\x12\x35\n\x06\x63onfig\x18\x01 \x01(\x0b\x32#.cosygate.engine.v1.RecognizeConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12\x30\n\x08\x66inalize\x18\x03 \x01(\x0b\x32\x1c.cosygate.engine.v1.FinalizeH\x00\x42\t\n\x07message\"\x87\x02\n\x0fRecognizeConfig\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.cosygate.engine.v1.Mode\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x10\n\x08hotwords\x18\x06 \x03(\t\x12\x14\n\x0c\x66irst_sample\x18\x07 \x01(\x04\x12\x14\n\x0cslot_wait_ms\x18\x08 \x01(\r\x12\r\n\x05\x61lone\x18\t \x01(\x08\x12\x16\n\x0erestart_sample\x18\n \x01(\x04\x12\x0e\n\x06\x66inals\x18\x0b \x01(\r\x12\x0f\n\x07interim\x18\x0c \x01(\x08\"\n\n\x08\x46inalize\"\xd9\x03\n\x0eRecognizeEvent\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.cosygate.engine.v1.AcceptedH\x00\x12\x30\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.cosygate.engine.v1.ProgressH\x00\x12;\n\x0espeech_started\x18\x03 \x01(\x0b\x32!.cosygate.engine.v1.SpeechStartedH\x00\x12.\n\x07partial\x18\x04 \x01(\x0b\x32\x1b.cosygate.engine.v1.PartialH\x00\x12.\n\x07segment\x18\x05 \x01(\x0b\x32\x1b.cosygate.engine.v1.SegmentH\x00\x12(\n\x04\x64one\x18\x06 \x01(\x0b\x32\x18.cosygate.engine.v1.DoneH\x00\x12*\n\x05heard\x18\x07 \x01(\x0b\x32\x19.cosygate.engine.v1.HeardH\x00\x12\x37\n\x0cspeech_ended\x18\x08 \x01(\x0b\x32\x1f.cosygate.engine.v1.SpeechEndedH\x00\x12.\n\x07\x64\x65\x63ided\x18\t \x01(\x0b\x32\x1b.cosygate.engine.v1.DecidedH\x00\x42\x07\n\x05\x65vent\" \n\x08\x41\x63\x63\x65pted\x12\x14\n\x0cslot_wait_ms\x18\x01 \x01(\r\"\x1b\n\x08Progress\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x18\n\x05Heard\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x1f\n\rSpeechStarted\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"\x1d\n\x0bSpeechEnded\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"\x19\n\x07\x44\x65\x63ided\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"A\n\x07Partial\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x8a\x02\n\x07Segment\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x07speaker\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65motion\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08language\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nconfidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\'\n\x05words\x18\x08 \x03(\x0b\x32\x18.cosygate.engine.v1.Word\x12\x0e\n\x06\x65vents\x18\t \x03(\tB\n\n\x08_speakerB\n\n\x08_emotionB\x0b\n\t_languageB\r\n\x0b_confidence\"f\n\x04Word\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x17\n\nconfidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\r\n\x0b_confidence\"\xa9\x01\n\x04\x44one\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x32\n\x05stats\x18\x05 \x03(\x0b\x32#.cosygate.engine.v1.Done.StatsEntry\x1a,\n\nStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x1b\n\x04Mode\x12\t\n\x05\x42\x41TCH\x10\x00\x12\x08\n\x04LIVE\x10\x01\x32\xc1\x01\n\x0cSpeechEngine\x12V\n\x08\x44\x65scribe\x12#.cosygate.engine.v1.DescribeRequest\x1a%.cosygate.engine.v1.EngineDescription\x12Y\n\tRecognize\x12$.cosygate.engine.v1.RecognizeRequest\x1a\".cosygate.engine.v1.RecognizeEvent(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cosygate/proto/speech_engine.proto\x12\x12\x63osygate.engine.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xce\x01\n\x11\x45ngineDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x12\n\nslots_busy\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12)\n\x06models\x18\x06 \x03(\x0b\x32\x19.cosygate.engine.v1.Model\x12\x14\n\x0csample_rates\x18\x07 \x03(\r\x12\x12\n\nlive_slots\x18\x08 \x01(\r\x12\x11\n\tlive_busy\x18\t \x01(\r\">\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\"\x97\x01\n\x10RecognizeRequest\x12\x35\n\x06\x63onfig\x18\x01 \x01(\x0b\x32#.cosygate.engine.v1.RecognizeConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12\x30\n\x08\x66inalize\x18\x03 \x01(\x0b\x32\x1c.cosygate.engine.v1.FinalizeH\x00\x42\t\n\x07message\"\xb3\x02\n\x0fRecognizeConfig\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.cosygate.engine.v1.Mode\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x10\n\x08hotwords\x18\x06 \x03(\t\x12\x14\n\x0c\x66irst_sample\x18\x07 \x01(\x04\x12\x14\n\x0cslot_wait_ms\x18\x08 \x01(\r\x12\r\n\x05\x61lone\x18\t \x01(\x08\x12\x16\n\x0erestart_sample\x18\n \x01(\x04\x12\x0e\n\x06\x66inals\x18\x0b \x01(\r\x12\x0f\n\x07interim\x18\x0c \x01(\x08\x12\x14\n\x0cnum_speakers\x18\r \x01(\r\x12\x14\n\x0cmax_speakers\x18\x0e \x01(\r\"\n\n\x08\x46inalize\"\x8b\x04\n\x0eRecognizeEvent\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.cosygate.engine.v1.AcceptedH\x00\x12\x30\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.cosygate.engine.v1.ProgressH\x00\x12;\n\x0espeech_started\x18\x03 \x01(\x0b\x32!.cosygate.engine.v1.SpeechStartedH\x00\x12.\n\x07partial\x18\x04 \x01(\x0b\x32\x1b.cosygate.engine.v1.PartialH\x00\x12.\n\x07segment\x18\x05 \x01(\x0b\x32\x1b.cosygate.engine.v1.SegmentH\x00\x12(\n\x04\x64one\x18\x06 \x01(\x0b\x32\x18.cosygate.engine.v1.DoneH\x00\x12*\n\x05heard\x18\x07 \x01(\x0b\x32\x19.cosygate.engine.v1.HeardH\x00\x12\x37\n\x0cspeech_ended\x18\x08 \x01(\x0b\x32\x1f.cosygate.engine.v1.SpeechEndedH\x00\x12.\n\x07\x64\x65\x63ided\x18\t \x01(\x0b\x32\x1b.cosygate.engine.v1.DecidedH\x00\x12\x30\n\x08speakers\x18\n \x01(\x0b\x32\x1c.cosygate.engine.v1.SpeakersH\x00\x42\x07\n\x05\x65vent\" \n\x08\x41\x63\x63\x65pted\x12\x14\n\x0cslot_wait_ms\x18\x01 \x01(\r\"\x1b\n\x08Progress\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x18\n\x05Heard\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x1f\n\rSpeechStarted\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"\x1d\n\x0bSpeechEnded\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"\x19\n\x07\x44\x65\x63ided\x12\x0e\n\x06sample\x18\x01 \x01(\x04\"A\n\x07Partial\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x7f\n\x08Speakers\x12\x30\n\x05turns\x18\x01 \x03(\x0b\x32!.cosygate.engine.v1.Speakers.Turn\x1a\x41\n\x04Turn\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0f\n\x07speaker\x18\x03 \x01(\t\"\x8a\x02\n\x07Segment\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x07speaker\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65motion\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08language\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nconfidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\'\n\x05words\x18\x08 \x03(\x0b\x32\x18.cosygate.engine.v1.Word\x12\x0e\n\x06\x65vents\x18\t \x03(\tB\n\n\x08_speakerB\n\n\x08_emotionB\x0b\n\t_languageB\r\n\x0b_confidence\"\x88\x01\n\x04Word\x12\x14\n\x0cstart_sample\x18\x01 \x01(\x04\x12\x12\n\nend_sample\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x17\n\nconfidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07speaker\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\r\n\x0b_confidenceB\n\n\x08_speaker\"\xba\x01\n\x04\x44one\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x32\n\x05stats\x18\x05 \x03(\x0b\x32#.cosygate.engine.v1.Done.StatsEntry\x12\x0f\n\x07\x66oreign\x18\x06 \x01(\x08\x1a,\n\nStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x1b\n\x04Mode\x12\t\n\x05\x42\x41TCH\x10\x00\x12\x08\n\x04LIVE\x10\x01\x32\xc1\x01\n\x0cSpeechEngine\x12V\n\x08\x44\x65scribe\x12#.cosygate.engine.v1.DescribeRequest\x1a%.cosygate.engine.v1.EngineDescription\x12Y\n\tRecognize\x12$.cosygate.engine.v1.RecognizeRequest\x1a\".cosygate.engine.v1.RecognizeEvent(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DONE_STATSENTRY']._loaded_options = None
   _globals['_DONE_STATSENTRY']._serialized_options = b'8\001'
-  _globals['_MODE']._serialized_start=2050
-  _globals['_MODE']._serialized_end=2077
+  _globals['_MODE']._serialized_start=2325
+  _globals['_MODE']._serialized_end=2352
   _globals['_DESCRIBEREQUEST']._serialized_start=58
   _globals['_DESCRIBEREQUEST']._serialized_end=75
   _globals['_ENGINEDESCRIPTION']._serialized_start=78
@@ -44,33 +44,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNIZEREQUEST']._serialized_start=351
   _globals['_RECOGNIZEREQUEST']._serialized_end=502
   _globals['_RECOGNIZECONFIG']._serialized_start=505
-  _globals['_RECOGNIZECONFIG']._serialized_end=768
-  _globals['_FINALIZE']._serialized_start=770
-  _globals['_FINALIZE']._serialized_end=780
-  _globals['_RECOGNIZEEVENT']._serialized_start=783
-  _globals['_RECOGNIZEEVENT']._serialized_end=1256
-  _globals['_ACCEPTED']._serialized_start=1258
-  _globals['_ACCEPTED']._serialized_end=1290
-  _globals['_PROGRESS']._serialized_start=1292
-  _globals['_PROGRESS']._serialized_end=1319
-  _globals['_HEARD']._serialized_start=1321
-  _globals['_HEARD']._serialized_end=1345
-  _globals['_SPEECHSTARTED']._serialized_start=1347
-  _globals['_SPEECHSTARTED']._serialized_end=1378
-  _globals['_SPEECHENDED']._serialized_start=1380
-  _globals['_SPEECHENDED']._serialized_end=1409
-  _globals['_DECIDED']._serialized_start=1411
-  _globals['_DECIDED']._serialized_end=1436
-  _globals['_PARTIAL']._serialized_start=1438
-  _globals['_PARTIAL']._serialized_end=1503
-  _globals['_SEGMENT']._serialized_start=1506
-  _globals['_SEGMENT']._serialized_end=1772
-  _globals['_WORD']._serialized_start=1774
-  _globals['_WORD']._serialized_end=1876
-  _globals['_DONE']._serialized_start=1879
-  _globals['_DONE']._serialized_end=2048
-  _globals['_DONE_STATSENTRY']._serialized_start=2004
-  _globals['_DONE_STATSENTRY']._serialized_end=2048
-  _globals['_SPEECHENGINE']._serialized_start=2080
-  _globals['_SPEECHENGINE']._serialized_end=2273
+  _globals['_RECOGNIZECONFIG']._serialized_end=812
+  _globals['_FINALIZE']._serialized_start=814
+  _globals['_FINALIZE']._serialized_end=824
+  _globals['_RECOGNIZEEVENT']._serialized_start=827
+  _globals['_RECOGNIZEEVENT']._serialized_end=1350
+  _globals['_ACCEPTED']._serialized_start=1352
+  _globals['_ACCEPTED']._serialized_end=1384
+  _globals['_PROGRESS']._serialized_start=1386
+  _globals['_PROGRESS']._serialized_end=1413
+  _globals['_HEARD']._serialized_start=1415
+  _globals['_HEARD']._serialized_end=1439
+  _globals['_SPEECHSTARTED']._serialized_start=1441
+  _globals['_SPEECHSTARTED']._serialized_end=1472
+  _globals['_SPEECHENDED']._serialized_start=1474
+  _globals['_SPEECHENDED']._serialized_end=1503
+  _globals['_DECIDED']._serialized_start=1505
+  _globals['_DECIDED']._serialized_end=1530
+  _globals['_PARTIAL']._serialized_start=1532
+  _globals['_PARTIAL']._serialized_end=1597
+  _globals['_SPEAKERS']._serialized_start=1599
+  _globals['_SPEAKERS']._serialized_end=1726
+  _globals['_SPEAKERS_TURN']._serialized_start=1661
+  _globals['_SPEAKERS_TURN']._serialized_end=1726
+  _globals['_SEGMENT']._serialized_start=1729
+  _globals['_SEGMENT']._serialized_end=1995
+  _globals['_WORD']._serialized_start=1998
+  _globals['_WORD']._serialized_end=2134
+  _globals['_DONE']._serialized_start=2137
+  _globals['_DONE']._serialized_end=2323
+  _globals['_DONE_STATSENTRY']._serialized_start=2279
+  _globals['_DONE_STATSENTRY']._serialized_end=2323
+  _globals['_SPEECHENGINE']._serialized_start=2355
+  _globals['_SPEECHENGINE']._serialized_end=2548
 # @@protoc_insertion_point(module_scope)

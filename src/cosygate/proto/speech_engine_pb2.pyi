@@ -63,7 +63,7 @@ class EngineDescription(_message.Message):
     LIVE_SLOTS_FIELD_NUMBER: _builtins.int
     LIVE_BUSY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """recogniser family: moonshine, command, scripted, …"""
+    """recogniser family: moonshine, sherpa, funasr, command, …"""
     version: _builtins.str
     slots: _builtins.int
     """calls at once"""
@@ -179,6 +179,8 @@ class RecognizeConfig(_message.Message):
     RESTART_SAMPLE_FIELD_NUMBER: _builtins.int
     FINALS_FIELD_NUMBER: _builtins.int
     INTERIM_FIELD_NUMBER: _builtins.int
+    NUM_SPEAKERS_FIELD_NUMBER: _builtins.int
+    MAX_SPEAKERS_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     sample_rate: _builtins.int
     language: _builtins.str
@@ -197,6 +199,10 @@ class RecognizeConfig(_message.Message):
     """LIVE: how many segments there are before restart_sample"""
     interim: _builtins.bool
     """LIVE: partials are wanted"""
+    num_speakers: _builtins.int
+    """BATCH, with the feature speakers: how many there are; 0: find out"""
+    max_speakers: _builtins.int
+    """BATCH, with the feature speakers: there are no more; 0: find out"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the model's capabilities"""
@@ -218,10 +224,12 @@ class RecognizeConfig(_message.Message):
         restart_sample: _builtins.int = ...,
         finals: _builtins.int = ...,
         interim: _builtins.bool = ...,
+        num_speakers: _builtins.int = ...,
+        max_speakers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "mode", b"mode", "model", b"model", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "max_speakers", b"max_speakers", "mode", b"mode", "model", b"model", "num_speakers", b"num_speakers", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,6 +263,7 @@ class RecognizeEvent(_message.Message):
     HEARD_FIELD_NUMBER: _builtins.int
     SPEECH_ENDED_FIELD_NUMBER: _builtins.int
     DECIDED_FIELD_NUMBER: _builtins.int
+    SPEAKERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___Accepted: ...
     @_builtins.property
@@ -273,6 +282,8 @@ class RecognizeEvent(_message.Message):
     def speech_ended(self) -> Global___SpeechEnded: ...
     @_builtins.property
     def decided(self) -> Global___Decided: ...
+    @_builtins.property
+    def speakers(self) -> Global___Speakers: ...
     def __init__(
         self,
         *,
@@ -285,12 +296,13 @@ class RecognizeEvent(_message.Message):
         heard: Global___Heard | None = ...,
         speech_ended: Global___SpeechEnded | None = ...,
         decided: Global___Decided | None = ...,
+        speakers: Global___Speakers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speakers", b"speakers", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "decided", b"decided", "done", b"done", "event", b"event", "heard", b"heard", "partial", b"partial", "progress", b"progress", "segment", b"segment", "speakers", b"speakers", "speech_ended", b"speech_ended", "speech_started", b"speech_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "speech_started", "partial", "segment", "done", "heard", "speech_ended", "decided"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "speech_started", "partial", "segment", "done", "heard", "speech_ended", "decided", "speakers"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -451,6 +463,54 @@ class Partial(_message.Message):
 Global___Partial: _TypeAlias = Partial  # noqa: Y015
 
 @_typing.final
+class Speakers(_message.Message):
+    """BATCH: who spoke when, once all was heard; after the last segment, before Done"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Turn(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        START_SAMPLE_FIELD_NUMBER: _builtins.int
+        END_SAMPLE_FIELD_NUMBER: _builtins.int
+        SPEAKER_FIELD_NUMBER: _builtins.int
+        start_sample: _builtins.int
+        end_sample: _builtins.int
+        speaker: _builtins.str
+        """S1, S2, … in the order of their first word"""
+        def __init__(
+            self,
+            *,
+            start_sample: _builtins.int = ...,
+            end_sample: _builtins.int = ...,
+            speaker: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "speaker", b"speaker", "start_sample", b"start_sample"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TURNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Speakers.Turn]:
+        """in order, not overlapping"""
+
+    def __init__(
+        self,
+        *,
+        turns: _abc.Iterable[Global___Speakers.Turn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Speakers: _TypeAlias = Speakers  # noqa: Y015
+
+@_typing.final
 class Segment(_message.Message):
     """LIVE: its end is a restart point"""
 
@@ -520,10 +580,13 @@ class Word(_message.Message):
     END_SAMPLE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
     start_sample: _builtins.int
     end_sample: _builtins.int
     text: _builtins.str
     confidence: _builtins.float
+    speaker: _builtins.str
+    """where others speak in the same segment"""
     def __init__(
         self,
         *,
@@ -531,14 +594,20 @@ class Word(_message.Message):
         end_sample: _builtins.int = ...,
         text: _builtins.str = ...,
         confidence: _builtins.float | None = ...,
+        speaker: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_speaker", b"_speaker", "confidence", b"confidence", "speaker", b"speaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "end_sample", b"end_sample", "start_sample", b"start_sample", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_speaker", b"_speaker", "confidence", b"confidence", "end_sample", b"end_sample", "speaker", b"speaker", "start_sample", b"start_sample", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__speaker: _TypeAlias = _typing.Literal["speaker"]  # noqa: Y015
+    _WhichOneofArgType__speaker: _TypeAlias = _typing.Literal["_speaker", b"_speaker"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speaker) -> _WhichOneofReturnType__speaker | None: ...
 
 Global___Word: _TypeAlias = Word  # noqa: Y015
 
@@ -571,13 +640,16 @@ class Done(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     model: _builtins.str
     version: _builtins.str
     samples: _builtins.int
+    foreign: _builtins.bool
+    """BATCH, language auto: it is in no language of the model's, so there are no segments"""
     @_builtins.property
     def stats(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """seconds: vad, recognise, slot_wait"""
+        """seconds: vad, recognise, words, speakers, slot_wait"""
 
     def __init__(
         self,
@@ -587,10 +659,11 @@ class Done(_message.Message):
         version: _builtins.str = ...,
         samples: _builtins.int = ...,
         stats: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        foreign: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "samples", b"samples", "stats", b"stats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "foreign", b"foreign", "model", b"model", "samples", b"samples", "stats", b"stats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ from cosygate.model.addresses import Reach
 from cosygate.model.rates import parse_named_rates, parse_rates
 from cosygate.model.webhook import Schedule
 from cosygate.settings.cluster import ClusterSettings
+from cosygate.settings.commands import OF_COMMANDS
 
 
 def default_data_dir() -> Path:
@@ -44,9 +45,11 @@ class Settings(ClusterSettings):
     runner_jobs: int = Field(0, ge=0, le=256, description="Jobs one gateway process runs at once; 0: as engine slots.")
 
     # recogniser
-    recogniser: Literal["moonshine", "command", "scripted"] = Field(
+    recogniser: Literal["moonshine", "sherpa", "command", "scripted"] = Field(
         "moonshine", description="What the embedded engines recognise with."
     )
+    model_dir: Path | None = Field(None, description="With `sherpa`: the model's folder (`cosygate models path NAME`).")
+    num_threads: int = Field(1, ge=1, le=64, description="With `sherpa`: threads that recognise one piece of speech.")
     command: str = Field("", description="With `command`: the program and its arguments, `{wav}` is the file.")
     command_timeout_s: float = Field(120.0, gt=0, le=3600, description="Seconds the program may take per segment.")
     script: Path | None = Field(None, description="With `scripted`: JSON file of texts, delays and failures.")
@@ -260,17 +263,9 @@ class Settings(ClusterSettings):
         return self
 
 
-# Options of `cosygate transcribe`, `live` and `token` that have a variable, too.
-_OF_COMMANDS = frozenset(
-    {"SERVER", "TOKEN", "FORMAT", "OUT", "LANGUAGE", "MODEL", "CHANNELS", "SUB", "SCOPE", "TENANT", "TTL"}
-    | {"MIC", "SPEED", "RATE", "AUDIO_FORMAT", "PARTIALS", "OUT_FILE", "OUTPUT_FORMAT", "NAME", "JTI"}
-    | {"DAY_S", "MONTH_S", "LIVE", "MIGRATE_FROM", "MIGRATE_BLOBS"}
-)
-
-
 def unknown_variables() -> list[str]:
     """COSYGATE_… variables that nothing reads: misspelt, most likely."""
-    known = {name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+    known = {name.upper() for name in Settings.model_fields} | OF_COMMANDS
     found = (name for name in os.environ if name.startswith("COSYGATE_"))
     return sorted(name for name in found if name.removeprefix("COSYGATE_") not in known)
 

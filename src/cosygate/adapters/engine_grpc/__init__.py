@@ -21,6 +21,7 @@ from cosygate.adapters.engine_grpc.listening import Listening
 from cosygate.adapters.engine_grpc.tls import Tls
 from cosygate.kit import tracing
 from cosygate.ports.engine import (
+    CAPABILITIES,
     EngineEvent,
     EngineInfo,
     Finalize,
@@ -68,10 +69,7 @@ class GrpcEngine:
             ModelInfo(
                 name=model.name,
                 languages=tuple(model.languages),
-                words="words" in model.capabilities,
-                speakers="speakers" in model.capabilities,
-                emotion="emotion" in model.capabilities,
-                live="live" in model.capabilities,
+                **{name: name in model.capabilities for name in CAPABILITIES},
             )
             for model in told.models
         )

@@ -54,6 +54,8 @@ class Conversation:
             elif kind == "segment":
                 yield SegmentFound(told.segment(segments, event.segment, self._config.sample_rate))
                 segments += 1
+            elif kind == "speakers":
+                yield told.speakers(event.speakers, self._config.sample_rate)
             elif kind == "done":
                 done = told.done(event.done)
         if done is None:
@@ -124,4 +126,6 @@ def _config(config: RecogniseConfig) -> pb.RecognizeConfig:
         hotwords=config.hotwords,
         slot_wait_ms=round(config.slot_wait_s * 1000),
         alone=config.alone,
+        num_speakers=config.num_speakers,
+        max_speakers=config.max_speakers,
     )

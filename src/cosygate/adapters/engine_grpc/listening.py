@@ -200,6 +200,8 @@ def _config(config: ListenConfig) -> pb.RecognizeConfig:
         finals=config.finals,
         language=config.language,
         model=config.model or "",
+        features=config.features,
+        hotwords=config.hotwords,
         interim=config.interim,
         slot_wait_ms=round(config.slot_wait_s * 1000),
     )

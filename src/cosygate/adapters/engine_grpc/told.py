@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from cosygate.model.speakers import SpeakerTurn
 from cosygate.model.transcript import EngineName, Segment, Word
-from cosygate.ports.engine import Done
+from cosygate.ports.engine import Done, SpeakersFound
 from cosygate.proto import speech_engine_pb2 as pb
 
 
 def segment(number: int, told: pb.Segment, rate: int) -> Segment:
-    words = tuple(Word(w.text, w.start_sample / rate, w.end_sample / rate, _known(w, "confidence")) for w in told.words)
+    words = tuple(
+        Word(w.text, w.start_sample / rate, w.end_sample / rate, _known(w, "confidence"), _known(w, "speaker"))
+        for w in told.words
+    )
     return Segment(
         id=number,
         start=told.start_sample / rate,
@@ -25,9 +29,15 @@ def segment(number: int, told: pb.Segment, rate: int) -> Segment:
     )
 
 
+def speakers(told: pb.Speakers, rate: int) -> SpeakersFound:
+    return SpeakersFound(
+        tuple(SpeakerTurn(turn.start_sample / rate, turn.end_sample / rate, turn.speaker) for turn in told.turns)
+    )
+
+
 def done(told: pb.Done) -> Done:
     name = EngineName(name=told.engine, model=told.model, version=told.version)
-    return Done(engine=name, samples=told.samples, stats=dict(told.stats))
+    return Done(engine=name, samples=told.samples, foreign=told.foreign, stats=dict(told.stats))
 
 
 def _known(message: Any, field: str) -> Any:

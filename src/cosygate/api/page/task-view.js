@@ -117,7 +117,8 @@ export class TaskView {
     document.title = `${name} · CosyGate`;
     const engine = this.transcript?.engine;
     const spoken = result?.language ?? this.transcript?.language;
-    setText(this.meta, [result ? clock(result.duration) : "", spoken ? language(spoken) : "", engine?.model ?? "",
+    setText(this.meta, [result ? clock(result.duration) : "", spoken ? language(spoken) : "",
+      result?.flags?.includes("language_mismatch") ? "not in a language of the model" : "", engine?.model ?? "",
       when(task.created_at), bytes(task.size)].filter(Boolean).join(" · "));
     setText(this.bin.lastChild, active ? "Cancel" : "Delete");
     this.downloads.hidden = !done;

@@ -17,6 +17,14 @@ class RecogniserOptions:
     command: str = ""
     command_timeout_s: float = 120.0
     script: Path | None = None
+    model_dir: Path | None = None
+    num_threads: int = 1  # that work on one piece
+    funasr_url: str = ""
+    funasr_mode: str = "offline"
+    funasr_languages: tuple[str, ...] = ("zh",)
+    funasr_capabilities: tuple[str, ...] = ()
+    funasr_ca: Path | None = None
+    funasr_timeout_s: float = 60.0
 
 
 def _moonshine(options: RecogniserOptions) -> Recogniser:
@@ -37,8 +45,29 @@ def _scripted(options: RecogniserOptions) -> Recogniser:
     return Scripted.load(options.script)
 
 
+def _sherpa(options: RecogniserOptions) -> Recogniser:
+    from cosygate.engine.recognisers.sherpa.recogniser import Sherpa
+
+    return Sherpa.load(options.model_dir, slots=options.slots, num_threads=options.num_threads)
+
+
+def _funasr(options: RecogniserOptions) -> Recogniser:
+    from cosygate.engine.recognisers.funasr import Funasr
+
+    return Funasr(
+        options.funasr_url,
+        mode=options.funasr_mode,
+        languages=options.funasr_languages,
+        capabilities=options.funasr_capabilities,
+        ca=options.funasr_ca,
+        timeout_s=options.funasr_timeout_s,
+    )
+
+
 RECOGNISERS: dict[str, Callable[[RecogniserOptions], Recogniser]] = {
     "moonshine": _moonshine,
+    "sherpa": _sherpa,
+    "funasr": _funasr,
     "command": _command,
     "scripted": _scripted,
 }

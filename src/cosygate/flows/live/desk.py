@@ -18,6 +18,7 @@ from typing import Any
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.gate import Gate
+from cosygate.flows.honouring import check_honoured
 from cosygate.flows.live.holding import Holding
 from cosygate.flows.live.outlet import Outlet
 from cosygate.flows.live.session import Session
@@ -91,7 +92,7 @@ class Live:
         StorageFull, Unavailable."""
         if self._holding.draining:
             raise errors.Draining()
-        self._check_honoured(start)
+        check_honoured(self._engines.models(), start.options)
         await self._callbacks.check(caller.tenant, start.options.callback_url)
         counted = await self._gate.live(caller)
         try:
@@ -198,14 +199,6 @@ class Live:
     def _ready(self, row: LiveSession, token: str, offset: int) -> dict[str, Any]:
         ready = {"type": "ready", "session": row.id, "resume_token": token, "offset": offset}
         return ready | {"window_s": self.limits.window_s}
-
-    def _check_honoured(self, start: Start) -> None:
-        models = self._engines.models()
-        fitting = [m for m in models if start.options.model in (None, m.name)]
-        if models and not fitting:
-            raise errors.OptionUnsupported("no engine here has this model; see GET /v1/models", option="model")
-        if models and not any(m.speaks(start.options.language) for m in fitting):
-            raise errors.OptionUnsupported("no engine here recognises this language", option="language")
 
     async def _finals(self, session: Session, after: int, count: int) -> AsyncIterator[dict[str, Any]]:
         """Finals with after < id < count. The newest may not be in SQL yet."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
@@ -152,7 +153,7 @@ class Listening:
             restart_sample=restart,
             finals=timeline.finals,
             language=session.options.language,
-            model=session.options.model,
+            hotwords=session.options.hotwords,
             suspect=suspect,
             deadline_s=_MUTED_S + 2 * max(0.0, self._longest_s - restart / rate),
             trace_id=session.row.trace_id,
@@ -168,6 +169,8 @@ class Listening:
                 with tracing.continued(
                     "engine.call", tracing.Kind.CLIENT, session.row.trace_id, session.row.span_id
                 ) as span:
+                    features = session.options.features(engine.model.can)
+                    config = replace(config, model=engine.model.name, features=features)
                     events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
                     try:
                         async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
