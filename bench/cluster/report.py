@@ -9,8 +9,8 @@ from bench.stats import middle
 ABOUT = (
     "Written by `make bench-cluster` (`python -m bench.cluster`): do not edit. Each row of a round has an installation "
     "of its own, started fresh by deploy/local_cluster: every process is on this machine, on loopback, and shares its "
-    "cores with the load generators. Figures are medians, ratios are medians of the ratios within each round. Why bars are "
-    "missed: [scaling.md](scaling.md#bars-that-are-missed-and-why). The chaos run: [chaos.md](chaos.md)."
+    "cores with the load generators. Figures are medians, ratios are medians of the ratios within each round. Why bars "
+    "are missed: [scaling.md](scaling.md#bars-that-are-missed-and-why). The chaos run: [chaos.md](chaos.md)."
 )
 
 
