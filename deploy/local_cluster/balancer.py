@@ -92,6 +92,6 @@ def rendered(text: str, gateways: Sequence[str], listen: str, log: Path) -> str:
 
     text, upstreams = _UPSTREAM.subn(servers, text)
     text, listens = _LISTEN.subn(f"    listen {listen} ", text)
-    if upstreams != 2 or listens != 1 or _LOG not in text:
+    if upstreams != 3 or listens != 1 or _LOG not in text:
         raise ValueError("cosygate.conf has other upstreams, listen or access_log than this program knows")
     return text.replace(_LOG, str(log))

@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,13 +19,17 @@ import pytest
 from cosygate.adapters.queue_celery import TASK, make_app
 from deploy.local_cluster.topology import LocalCluster
 from tests.api.conftest import wav
+from tests.support.faults import wait_for
+from tests.support.server import wait_task
 from tests.support.services import folder
+from tests.support.shared_cluster import front, log_lines, revive
 
 pytestmark = [pytest.mark.needs("postgres", "redis-server", "nginx"), pytest.mark.slow]
 
 LONG_S = 7.0  # a recording of this many seconds takes as long to be recognised
 SOON_S = 60.0  # on a loaded machine
-BOUNDED_S = 8.0  # of an upload without Redis, there: a second or two where nothing else runs
+BOUNDED_S = 1.0  # of an upload without Redis
+LEASE_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     script.write_text(json.dumps({"rules": [{"do": "wait", "wait_s": LONG_S, "when": {"seconds": [LONG_S, 99]}}]}))
     with folder() as place, LocalCluster(
         place, gateways=1, workers=2, engines=1, slots=8, script=script, cut_off=False,
-        drain_s=1, lease_renew_s=0.5, lease_expire_s=2, reaper_every_s=0.5, worker_jobs=2, breaker_open_s=1,
+        drain_s=1, lease_renew_s=0.5, lease_expire_s=LEASE_S, reaper_every_s=0.5, worker_jobs=2, breaker_open_s=1,
     ) as running:  # fmt: skip
         yield running
 
@@ -43,9 +46,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 @pytest.fixture
 def api(cluster: LocalCluster) -> Iterator[httpx2.Client]:
     """Every part runs, whatever the test before did to it."""
-    for part in cluster.parts():
-        if not part.running():
-            part.start()
+    revive(cluster)
     auth = {"Authorization": f"Bearer {cluster.token('ann')}"}
     with httpx2.Client(base_url=cluster.url, headers=auth, timeout=30) as client:
         yield client
@@ -61,16 +62,12 @@ def task(api: httpx2.Client, task_id: str) -> dict[str, Any]:
     return dict(api.get(f"/v1/task/{task_id}").json())
 
 
-def until(condition: Any, what: str, within_s: float = SOON_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
+def until(condition: Any, what: str) -> None:
+    wait_for(condition, what, SOON_S, every_s=0.05)
 
 
-def finished(api: httpx2.Client, task_id: str, within_s: float = SOON_S) -> dict[str, Any]:
-    until(lambda: task(api, task_id)["state"] not in ("queued", "running"), f"the end of {task_id}", within_s)
-    return task(api, task_id)
+def finished(api: httpx2.Client, task_id: str) -> dict[str, Any]:
+    return wait_task(api, task_id, SOON_S)
 
 
 def holder(cluster: LocalCluster, api: httpx2.Client, task_id: str) -> int:
@@ -85,8 +82,22 @@ def holder(cluster: LocalCluster, api: httpx2.Client, task_id: str) -> int:
 
 
 def lines(cluster: LocalCluster, number: int, action: str) -> list[dict[str, Any]]:
-    found = [json.loads(row) for row in cluster.workers[number].log_text().splitlines() if row.startswith("{")]
-    return [line for line in found if line["action"] == action]
+    return log_lines(cluster.workers[number], action)
+
+
+@contextlib.contextmanager
+def taken_over(cluster: LocalCluster, task_id: str, number: int) -> Iterator[None]:
+    """What is done in the block to this worker, who runs it, costs the lease, and the other one runs it then."""
+    fence, began = front(cluster).job(task_id)["fence"] + 1, time.monotonic()
+    yield
+    until(lambda: front(cluster).job(task_id)["fence"] == fence, "the other's claim")
+    assert time.monotonic() - began < LEASE_S + 5
+    until(lambda: task_id in [line["task_id"] for line in lines(cluster, 1 - number, "task.started")], "its start")
+
+
+def check_one_result(cluster: LocalCluster, task_id: str) -> None:
+    row = front(cluster).job(task_id)
+    assert (row["fence"], row["result_fence"], row["attempt"], row["lost"]) == (2, 2, 0, 1)
 
 
 def test_a_gateway_leaves_jobs_to_workers(cluster: LocalCluster, api: httpx2.Client) -> None:
@@ -155,9 +166,11 @@ def test_sigterm_hands_a_running_job_back(cluster: LocalCluster, api: httpx2.Cli
 def test_a_killed_worker_costs_the_lease_and_nothing_more(cluster: LocalCluster, api: httpx2.Client) -> None:
     task_id = submit(api, LONG_S)
     number = holder(cluster, api, task_id)
-    cluster.workers[number].kill()
+    with taken_over(cluster, task_id, number):
+        cluster.workers[number].kill()
     done = finished(api, task_id)
     assert (done["state"], done["percent"]) == ("succeeded", 100)
+    check_one_result(cluster, task_id)
 
 
 def test_a_stopped_workers_late_result_is_refused(cluster: LocalCluster, api: httpx2.Client) -> None:
@@ -167,8 +180,9 @@ def test_a_stopped_workers_late_result_is_refused(cluster: LocalCluster, api: ht
     assert parent is not None
     # Its processes, and not the one that looks after them: it would kill what does not answer.
     stopped = [parent.pid, *(child.pid for child in psutil.Process(parent.pid).children(recursive=True))]
-    for pid in stopped:
-        psutil.Process(pid).suspend()
+    with taken_over(cluster, task_id, number):
+        for pid in stopped:
+            psutil.Process(pid).suspend()
     first = finished(api, task_id)
     for pid in stopped:
         psutil.Process(pid).resume()
@@ -179,15 +193,14 @@ def test_a_stopped_workers_late_result_is_refused(cluster: LocalCluster, api: ht
 
     until(told, "that it learns of it")
     assert task(api, task_id) == first
+    check_one_result(cluster, task_id)
 
 
 def test_without_redis_uploads_are_answered_and_jobs_complete(cluster: LocalCluster, api: httpx2.Client) -> None:
     cluster.redis.kill()
     began = time.monotonic()
     task_id = submit(api)
-    assert (
-        time.monotonic() - began < BOUNDED_S
-    )  # a second for the counters of requests, at most one for each that fails
+    assert time.monotonic() - began < BOUNDED_S
     assert finished(api, task_id)["state"] == "succeeded"
     cluster.redis.start()
     assert finished(api, submit(api))["state"] == "succeeded"
@@ -230,7 +243,13 @@ def test_a_broker_that_answers_with_errors_costs_the_hints_alone(cluster: LocalC
         follow("NO", "ONE")
     assert [len(lines(cluster, number, "worker.stopped")) for number in (0, 1)] == before
     app = make_app(str(cluster.settings["broker_url"]))
-    until(lambda: len(app.control.inspect(timeout=2.0).ping() or {}) == 2, "that both listen again")
+
+    def both() -> bool:
+        with contextlib.suppress(redis.ConnectionError):  # our own of before, which was cut off, too
+            return len(app.control.inspect(timeout=2.0).ping() or {}) == 2
+        return False
+
+    until(both, "that both listen again")
 
 
 def test_a_worker_of_one_queue_leaves_the_other(cluster: LocalCluster, api: httpx2.Client) -> None:
@@ -279,24 +298,3 @@ def test_metrics_and_health(cluster: LocalCluster, api: httpx2.Client) -> None:
     counted = [line.split()[-1] for line in told.splitlines() if line.startswith('cv_task_total{state="succeeded"')]
     assert sum(map(float, counted)) >= 1
     assert httpx2.get(f"http://127.0.0.1:{cluster.workers[0].port}/other").status_code == 404
-
-
-@pytest.mark.parametrize("missing", ["broker_url", "database_url", "engine_addresses"])
-def test_what_it_needs_is_told(missing: str, tmp_path: Path) -> None:
-    import os
-    import subprocess
-    import sys
-
-    given = {
-        "broker_url": "redis://127.0.0.1:1/0",
-        "database_url": "postgresql://a@127.0.0.1:1/b",
-        "engine_addresses": "127.0.0.1:1",
-    }
-    if missing == "database_url":
-        del given["broker_url"]  # which takes it, and says so first
-    env = {k: v for k, v in os.environ.items() if not k.startswith("COSYGATE_")}
-    env |= {f"COSYGATE_{k.upper()}": v for k, v in given.items() if k != missing}
-    argv = [sys.executable, "-m", "cosygate", "worker", "--data-dir", str(tmp_path)]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
-    wanted = "BROKER_URL" if missing == "database_url" else missing.upper()
-    assert (done.returncode, f"COSYGATE_{wanted}" in done.stderr) == (2, True), done.stderr
