@@ -32,7 +32,8 @@ from cosygate.model.turns import price_s, still_owed_s
 from cosygate.ports.records import MAX_DELAY_S, Beat
 
 # The fence: true for the row of a claim that still holds. Its parameters come from `of`.
-HELD = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fence")) & running
+_ITS = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fence"))
+HELD = _ITS & running
 
 _NOW = bindparam("now", type_=sa.Double)
 # A `not_before` further ahead than any requeue asks for was written before the clock was set back: it has come too.
@@ -66,9 +67,8 @@ _SUCCEED = (
     .returning(jobs.c.id, jobs.c.owner, jobs.c.callback_url, jobs.c.priority, jobs.c.tenant, jobs.c.cost_s)
 )
 # By this very claim: a job that has ended is never claimed again.
-_MINE = (jobs.c.id == bindparam("held_id")) & (jobs.c.fence == bindparam("held_fence"))
-_SUCCEEDED = sa.select(sa.literal(1)).where(_MINE, is_state(jobs, JobState.SUCCEEDED))
-_FAILED = sa.select(sa.literal(1)).where(_MINE, is_state(jobs, JobState.FAILED), jobs.c.error_code == bindparam("code"))
+_SUCCEEDED = sa.select(sa.literal(1)).where(_ITS, is_state(jobs, JobState.SUCCEEDED))
+_FAILED = sa.select(sa.literal(1)).where(_ITS, is_state(jobs, JobState.FAILED), jobs.c.error_code == bindparam("code"))
 _FAIL = (
     sa.update(jobs)
     .where(HELD)
