@@ -105,7 +105,7 @@ def gateway(server: str | None, token: str | None, settings: Callable[[], Settin
 
 def _one(client: Client, bars: Bars, path: Path, target: Path | None, wanted: Wanted) -> None:
     task = client.upload(path, options=wanted.options, on_progress=bars.sent)
-    client.wait(task.id, on_event=bars.event)
+    done = client.wait(task.id, on_event=bars.event)
     text = client.transcript_text(task.id, wanted.format)
     if text and not text.endswith("\n"):
         text += "\n"
@@ -114,6 +114,9 @@ def _one(client: Client, bars: Bars, path: Path, target: Path | None, wanted: Wa
         sys.stdout.flush()
     else:
         write_whole(target, text)
+    if "language_mismatch" in done.flags:
+        told = "it sounds like no language that the model knows; --language recognises it as that one all the same"
+        sys.stderr.write(f"cosygate: {path}: {told}\n")
     if not wanted.server:
         client.delete(task.id)  # the transcript is the caller's now; nothing of it stays in the embedded store
 

@@ -31,6 +31,7 @@ class Task:
     language: str | None = None  # BCP 47, when the engine tells
     error: Failure | None = None  # once failed
     created_at: datetime | None = None
+    flags: tuple[str, ...] = ()  # language_mismatch: none was named, and the model knows none that is spoken
 
     @property
     def finished(self) -> bool:
@@ -48,6 +49,7 @@ class Task:
             text=result.get("text"),
             duration=result.get("duration"),
             language=result.get("language"),
+            flags=tuple(result.get("flags", ())),
             error=Failure(error["code"], error["detail"]) if error else None,
             created_at=datetime.fromisoformat(data["created_at"]) if "created_at" in data else None,
         )
@@ -118,9 +120,9 @@ class Transcript:
     text: str
     segments: tuple[Segment, ...]
     language: str | None = None
-    flags: tuple[str, ...] = ()  # language_mismatch: none was named, and the model knows none that is spoken
     engine: Mapping[str, str] = field(default_factory=dict)  # name, model, version
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds
+    flags: tuple[str, ...] = ()  # language_mismatch: none was named, and the model knows none that is spoken
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Transcript:

@@ -23,13 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.parent_pid and not die_with_parent(options.parent_pid):
         return 1
     os.umask(0o077)  # the socket and temporary audio are ours alone
-    # Each slot is a thread already: numpy's own, over matrices as small as these, only take the cores from each other.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return _run(options)
+
+
+def _load_numpy() -> None:
+    """With one thread, if the operator did not say otherwise: each slot is a thread already, and numpy's own, over
+    matrices as small as these, only take the cores from each other. A program of the operator's hears nothing of it."""
+    ours = "OPENBLAS_NUM_THREADS" not in os.environ
+    if ours:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import numpy  # noqa: F401 - it reads that once
+
+    if ours:
+        del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def _run(options: argparse.Namespace) -> int:
     # Imported here: nothing heavy may come between the start and die_with_parent, and --help needs none of it.
+    _load_numpy()
     from cosygate.kit import logs
 
     logs.configure(options.log_level)

@@ -74,6 +74,7 @@ class Call:
             first_sample=config.first_sample,
             stop=self._stop,
             monotonic=self._clock.monotonic,
+            doubts=config.doubts and self._hints.language == "auto",
         )
         try:
             await self._audio(pipeline, config.sample_rate)

@@ -17,8 +17,11 @@ import soxr
 from cosygate.engine.extras import SPEAKERS, WORDS, Extras, english
 from cosygate.engine.likeness import Likeness
 from cosygate.engine.recognisers.base import RATE, Hints, Recognised, Recogniser, Samples, Stopped, Transient
+from cosygate.engine.speakers.voices import Voices
 from cosygate.engine.vad import Cutter, Piece
+from cosygate.kit import logs
 
+_log = logs.logger()
 SAMPLE_RATES = (RATE, 8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # native first
 _TRIES = 3
 _RETRY_WAIT_S = 0.1
@@ -80,16 +83,19 @@ class Pipeline:
         first_sample: int,
         stop: threading.Event,
         monotonic: Callable[[], float],
+        doubts: bool = False,
     ) -> None:
+        """`doubts`: nobody knows whether the recording is in the model's language: it is found out, if the model knows
+        English alone."""
         self._recogniser = recogniser
         self._cutter = cutter
-        self._aligner = extras.aligner
-        self._words = WORDS in hints.features
         model = next(model for model in recogniser.models if model.name == hints.model)
-        guessed = extras.aligner is not None and hints.language == "auto" and english(model)
-        self._likeness = Likeness() if guessed else None
+        self._aligner = extras.aligner if english(model) else None
+        self._words = WORDS in hints.features
+        self._likeness = Likeness() if doubts and self._aligner is not None else None
         self._over = False  # the recording
-        self._voices = extras.diariser.voices() if extras.diariser and SPEAKERS in hints.features else None
+        tells_speakers = SPEAKERS in hints.features and SPEAKERS not in model.capabilities
+        self._voices = extras.diariser.voices() if extras.diariser and tells_speakers else None
         self._hints = hints
         self._rate = sample_rate
         self._first = first_sample
@@ -126,10 +132,7 @@ class Pipeline:
         return pieces
 
     def recognise(self, piece: Piece) -> Heard | None:
-        """None when nothing is said in it, or the recording is `foreign`. Raises what the recogniser raises, Stopped
-        when the caller is gone."""
-        if self.foreign:
-            return None
+        """None when nothing is said in it. Raises what the recogniser raises, Stopped when the caller is gone."""
         hints = replace(self._hints, index=self._index)
         self._index += 1
         started = self._monotonic()
@@ -142,7 +145,7 @@ class Pipeline:
         aligned_at = self._monotonic()
         self.timings.words += aligned_at - recognised_at
         if self._voices is not None:
-            self._voices.hear(piece.start, piece.samples)
+            self._hear(self._voices, piece)
             self.timings.speakers += self._monotonic() - aligned_at
         start = max(self._told, self._sent(piece.start))
         end = max(start, self._sent(piece.end))
@@ -163,26 +166,40 @@ class Pipeline:
             self._likeness.add(aligned, len(samples) / RATE)
         return replace(recognised, words=aligned.words) if words else recognised
 
+    def _hear(self, voices: Voices, piece: Piece) -> None:
+        """Whose fault it ever is: a text is not lost for want of a speaker."""
+        try:
+            voices.hear(piece.start, piece.samples)
+        except Exception:
+            _log.exception("speakers.failed")
+            self._voices = None
+
     def end(self) -> None:
         """All was recognised."""
         self._over = True
+        if self._likeness is not None:
+            self._likeness.end()
 
     @property
     def language_known(self) -> bool:
         """Until then, what is recognised may not be said by anybody."""
-        return self._likeness is None or self._over or self._likeness.enough
+        return self._likeness is None or self._likeness.fits or self._over
 
     @property
     def foreign(self) -> bool:
-        """It is known to be in no language of the model's, though nobody has said in which."""
-        return self._likeness is not None and self.language_known and self._likeness.foreign
+        """In the end: no stretch of it sounded like the model's language."""
+        return self._likeness is not None and self._over and not self._likeness.fits
 
     def speakers(self, num_speakers: int, max_speakers: int) -> list[tuple[int, int, str]]:
         """Who spoke when in all that was recognised: first sample and end, as sent, in order. 0: not known."""
         if self._voices is None:
             return []
         started = self._monotonic()
-        turns = self._voices.turns(num_speakers, max_speakers)
+        try:
+            turns = self._voices.turns(num_speakers, max_speakers)
+        except Exception:
+            _log.exception("speakers.failed")
+            return []
         self.timings.speakers += self._monotonic() - started
         return [(self._sent(turn.start), self._sent(turn.end), turn.speaker) for turn in turns]
 

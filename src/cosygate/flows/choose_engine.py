@@ -194,8 +194,8 @@ class EngineRoom:
         return [(d.info, d.up) for d in self._desks if d.info]
 
     def models(self) -> list[ModelInfo]:
-        """What the engines heard of can do, each model once."""
-        return list({m.name: m for info, _ in self.infos() for m in info.models}.values())
+        """What the engines heard of can do. Two may have a model of the same name, and not tell the same of it."""
+        return [m for info, _ in self.infos() for m in info.models]
 
     def slots(self) -> int:
         return sum(d.info.slots for d in self._desks if d.info and d.up)

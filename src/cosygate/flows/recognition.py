@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -140,13 +141,15 @@ class Recognition:
             info = decoding.info
             of = passes or info.channels
             fed = _Fed(decoding.pcm())
+            features = self._options.features(engine.model.can)
             config = RecogniseConfig(
                 language=self._options.language,
                 model=engine.model.name,
-                features=self._options.features(engine.model.can),
+                features=features,
                 hotwords=self._options.hotwords,
-                num_speakers=self._options.num_speakers,
-                max_speakers=self._options.max_speakers,
+                num_speakers=self._options.num_speakers if "speakers" in features else 0,
+                max_speakers=self._options.max_speakers if "speakers" in features else 0,
+                doubts=channel is None,  # of two channels one may be silence, music or noise: the other goes on
                 # It has failed before, perhaps with the engine: if it does so again, nobody else's goes down with it.
                 alone=self._job.attempt > 0,
                 deadline_s=_SLACK_S + _SLOWEST * (info.duration or self._limits.seconds),
@@ -186,7 +189,7 @@ class Recognition:
         elif isinstance(event, Progress):
             await self._story.progress(_percent(event.samples / PCM_RATE, channel, of, info, fed))
         elif isinstance(event, SpeakersFound):
-            self._segments = with_speakers(self._segments, event.turns)
+            self._segments = await asyncio.to_thread(with_speakers, self._segments, event.turns)
         elif isinstance(event, Done):
             self._engine_name = event.engine
             self._foreign |= event.foreign

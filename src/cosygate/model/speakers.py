@@ -27,7 +27,8 @@ def with_speakers(segments: Iterable[Segment], turns: Sequence[SpeakerTurn]) -> 
 
     def speaker_of(start: float, end: float) -> str:
         spoken: dict[str, float] = {}
-        for turn in turns[bisect_right(ends, start) :]:
+        for at in range(bisect_right(ends, start), len(turns)):
+            turn = turns[at]
             if turn.start >= end:
                 break
             spoken[turn.speaker] = spoken.get(turn.speaker, 0.0) + min(end, turn.end) - max(start, turn.start)

@@ -55,6 +55,7 @@ class RecogniseConfig:
     hotwords: tuple[str, ...] = ()
     num_speakers: int = 0  # with the feature speakers: how many there are; 0: not known
     max_speakers: int = 0  # with the feature speakers: there are no more; 0: not known
+    doubts: bool = False  # with language auto: what sounds like no language of the model's gets no segments
     slot_wait_s: float = 30.0  # how long the engine may let the call wait for a slot
     alone: bool = False  # the engine gives it every slot: it is suspected of ending engines
     deadline_s: float = 0.0  # how long the whole call may take, which the engine is told; 0: as long as any

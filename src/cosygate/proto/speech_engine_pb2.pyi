@@ -181,6 +181,7 @@ class RecognizeConfig(_message.Message):
     INTERIM_FIELD_NUMBER: _builtins.int
     NUM_SPEAKERS_FIELD_NUMBER: _builtins.int
     MAX_SPEAKERS_FIELD_NUMBER: _builtins.int
+    DOUBTS_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     sample_rate: _builtins.int
     language: _builtins.str
@@ -203,6 +204,8 @@ class RecognizeConfig(_message.Message):
     """BATCH, with the feature speakers: how many there are; 0: find out"""
     max_speakers: _builtins.int
     """BATCH, with the feature speakers: there are no more; 0: find out"""
+    doubts: _builtins.bool
+    """BATCH, language auto: what sounds like no language of the model's gets no segments"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the model's capabilities"""
@@ -226,10 +229,11 @@ class RecognizeConfig(_message.Message):
         interim: _builtins.bool = ...,
         num_speakers: _builtins.int = ...,
         max_speakers: _builtins.int = ...,
+        doubts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "max_speakers", b"max_speakers", "mode", b"mode", "model", b"model", "num_speakers", b"num_speakers", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "doubts", b"doubts", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "max_speakers", b"max_speakers", "mode", b"mode", "model", b"model", "num_speakers", b"num_speakers", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

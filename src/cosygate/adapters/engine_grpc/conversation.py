@@ -126,6 +126,7 @@ def _config(config: RecogniseConfig) -> pb.RecognizeConfig:
         hotwords=config.hotwords,
         slot_wait_ms=round(config.slot_wait_s * 1000),
         alone=config.alone,
+        doubts=config.doubts,
         num_speakers=config.num_speakers,
         max_speakers=config.max_speakers,
     )
