@@ -226,6 +226,6 @@ def test_options_travel_with_the_last_chunk(parts: tuple[Page, Parts]) -> None:
     assert "language=en" in queries[0]
     assert "channels=split" in queries[0]
     assert "model=" not in queries[0]  # the default is the server's to choose
-    expect(page.locator(".voice", has_text="Channel 2")).not_to_have_count(0)
+    expect(page.locator(".voice", has_text="S2")).not_to_have_count(0)  # each channel is a speaker
     page.reload()
     expect(page.locator("#options summary")).to_contain_text("English")  # remembered

@@ -122,7 +122,7 @@ async def test_so_many_sessions_parts_are_stored_side_by_side(house: House, stor
     trying = asyncio.create_task(keeper.parts(held))
     await until(all_hang)
     await asyncio.sleep(0.05)
-    assert store.asked == list(held)[:storing]
+    assert sorted(store.asked) == list(held)[:storing]  # in whatever order: they read their sound side by side
     store.works.set()
     await asyncio.wait_for(trying, 5)
     assert store.seqs == {name: [1, 2] for name in held}
