@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.server import Server
@@ -103,6 +104,32 @@ def test_what_it_cannot_is_refused_by_name(server: Server) -> None:
             assert (answer.status_code, answer.json()["code"], answer.json()["option"]) == (
                 422, "option_unsupported", option,
             )  # fmt: skip
+
+
+def _noise(kind: str) -> bytes:
+    """Ten seconds without speech."""
+    count, random = 160_000, np.random.default_rng(7)
+    times = np.arange(count) / 16_000
+    if kind == "silence":
+        sound = np.zeros(count)
+    elif kind == "noise":
+        sound = 0.1 * random.standard_normal(count)
+    else:
+        sound = np.zeros(count)
+        for step in range(40):
+            at = slice(step * 4_000, step * 4_000 + 4_000)
+            pitch = 262 * 2 ** (random.integers(13) / 12)
+            fading = np.exp(-times[:4_000] * 6)
+            sound[at] += fading * sum(0.2 / n * np.sin(2 * np.pi * pitch * n * times[:4_000]) for n in (1, 2, 3))
+    return (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise", "music"])
+def test_where_nobody_speaks_there_are_no_words(server: Server, kind: str) -> None:
+    raw = {"audio_format": "s16le;rate=16000;channels=1"}
+    result, told = transcript(server, _noise(kind), **raw)
+    assert (result["text"], told["segments"]) == ("", [])
+    assert "flags" not in told
 
 
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="../shared/audio is not there")
