@@ -1,7 +1,7 @@
 """The scorer of speaker turns, on cases that can be reckoned by hand.
 
-Compared once with pyannote.metrics 4.2 on 165 results for 55 conversations, with and without a collar: less than 1e-15
-apart.
+Compared with another that tries every match, on 2,000 random conversations with and without a collar: less than 1e-9
+apart. That one was compared with pyannote.metrics 4.2, on 165 results for 55 conversations.
 """
 
 from __future__ import annotations

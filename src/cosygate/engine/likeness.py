@@ -21,7 +21,7 @@ class Likeness:
 
     def __init__(self) -> None:
         self.fits = False  # a stretch did
-        self._judged = False
+        self._judged = self._ended = False
         self._start()
 
     def _start(self) -> None:
@@ -40,8 +40,18 @@ class Likeness:
 
     def end(self) -> None:
         """There are no more."""
+        self._ended = True
         if not self._judged or self._heard_s >= LEAST_S:
             self._judge()
+
+    @property
+    def known(self) -> bool:
+        return self.fits or self._ended
+
+    @property
+    def foreign(self) -> bool:
+        """In the end: no stretch fitted."""
+        return self._ended and not self.fits
 
     def _judge(self) -> None:
         """Nothing known is nothing against it."""

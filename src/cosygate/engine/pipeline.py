@@ -93,7 +93,6 @@ class Pipeline:
         self._aligner = extras.aligner if english(model) else None
         self._words = WORDS in hints.features
         self._likeness = Likeness() if doubts and self._aligner is not None else None
-        self._over = False  # the recording
         tells_speakers = SPEAKERS in hints.features and SPEAKERS not in model.capabilities
         self._voices = extras.diariser.voices() if extras.diariser and tells_speakers else None
         self._hints = hints
@@ -176,19 +175,18 @@ class Pipeline:
 
     def end(self) -> None:
         """All was recognised."""
-        self._over = True
         if self._likeness is not None:
             self._likeness.end()
 
     @property
     def language_known(self) -> bool:
         """Until then, what is recognised may not be said by anybody."""
-        return self._likeness is None or self._likeness.fits or self._over
+        return self._likeness is None or self._likeness.known
 
     @property
     def foreign(self) -> bool:
         """In the end: no stretch of it sounded like the model's language."""
-        return self._likeness is not None and self._over and not self._likeness.fits
+        return self._likeness is not None and self._likeness.foreign
 
     def speakers(self, num_speakers: int, max_speakers: int) -> list[tuple[int, int, str]]:
         """Who spoke when in all that was recognised: first sample and end, as sent, in order. 0: not known."""
