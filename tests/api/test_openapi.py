@@ -27,6 +27,7 @@ _OPERATIONS = [
     "GET /v1/audio/{session_id}", "DELETE /v1/audio/{session_id}", "PUT /v1/audio/{session_id}/{seq}",
     "GET /v1/task/{task_id}", "DELETE /v1/task/{task_id}", "GET /v1/task/{task_id}/audio",
     "POST /v1/task/{task_id}/audio-cookie", "GET /v1/task/{task_id}/events", "GET /v1/task/{task_id}/transcript",
+    "PATCH /v1/task/{task_id}/transcript", "GET /v1/task/{task_id}/transcript/versions",
     "GET /v1/admin/overview", "POST /v1/admin/drain", "POST /v1/admin/deliveries/{delivery_id}/replay",
     "POST /v1/live/tickets", "POST /v1/live/{session}/shares", "GET /v1/live/{session}/events",
     "GET /v1/usage", "GET /v1/webhooks/deliveries", "POST /v1/webhooks/deliveries/{delivery_id}/replay",

@@ -19,6 +19,7 @@ from cosygate.adapters.records_sql.migrate import REVISIONS
 from cosygate.adapters.records_sql.move import TABLES
 from cosygate.cli.migrate import migrate
 from cosygate.model.api_key import ApiKey
+from cosygate.model.editing import Changes, Edit, Version
 from cosygate.model.job import JobState, Requeue
 from cosygate.model.upload import UploadState
 from cosygate.model.usage import Quota
@@ -67,6 +68,7 @@ async def fill(path: Path) -> None:
     await records.receivers.add_secret("t1", "whsec_one", 1.0)
     await records.receivers.rotate_secret("t1", "whsec_two", 2.0, 99.0)
     await records.sending.disable("t1", "https://gone.example/", 3.0)
+    await records.versions.add(new_job(1).id, Version(2, 90.5, "ann"), Changes({"S1": "Änne"}, (Edit(0, "ça"),)), 50)
     gone = await records.jobs.delete(new_job(6).id)  # its events' numbers are used up all the same
     assert gone is not None
     await records.close()
@@ -75,7 +77,7 @@ async def fill(path: Path) -> None:
 def as_told(row: dict[str, object]) -> dict[str, object]:
     """JSON is text in both; Postgres keeps what it was given."""
     return {
-        name: json.loads(value) if name in ("result", "data") and isinstance(value, str) else value
+        name: json.loads(value) if name in ("result", "data", "changes") and isinstance(value, str) else value
         for name, value in row.items()
     }
 
@@ -188,6 +190,7 @@ async def test_the_schema_is_brought_up_and_it_says_so(tmp_path: Path, target: P
         assert (done.returncode, done.stderr) == (0, "")
         assert told in done.stdout and REVISIONS[-1] in done.stdout
     target.rows("DROP TABLE schema_compat")
+    target.rows("DROP TABLE transcript_versions")
     target.rows("UPDATE alembic_version SET version_num = '0003'")
     done = await asyncio.to_thread(command, data_dir=tmp_path, database=target.url)
     assert "had schema 0003" in done.stdout
@@ -210,6 +213,7 @@ async def test_without_a_url_it_is_the_database_in_the_data_folder(tmp_path: Pat
         assert told in done.stdout
     rows(folder / "cosygate.db", "UPDATE alembic_version SET version_num = '0003'")
     rows(folder / "cosygate.db", "DROP TABLE schema_compat")
+    rows(folder / "cosygate.db", "DROP TABLE transcript_versions")
     done = await asyncio.to_thread(command, data_dir=folder)
     assert "had schema 0003" in done.stdout
     records = await SqlRecords.open(f"sqlite:///{folder / 'cosygate.db'}", durability="disk")

@@ -34,9 +34,11 @@ from cosygate.adapters.records_sql import (
     migrate,
     turns,
     uploads,
+    versions,
 )
 from cosygate.adapters.records_sql.filelock import FileLock
 from cosygate.adapters.records_sql.schema import metadata
+from cosygate.model.editing import Changes, Version
 from cosygate.model.job import Claim, JobState, Requeue
 from cosygate.model.upload import UploadState
 from tests.support.live_records import final, live_job, mark, new_session, session_id
@@ -143,7 +145,7 @@ async def test_a_step_that_fails_leaves_the_schema_before(tmp_path: Path) -> Non
     assert rows(path, "SELECT version_num FROM alembic_version") == [("0001",)]
 
 
-@pytest.mark.parametrize("module", [uploads, jobs, leases, turns, depth, events, live, endings])
+@pytest.mark.parametrize("module", [uploads, jobs, leases, turns, depth, events, live, endings, versions])
 def test_every_statement_is_one_that_postgres_speaks_too(module: ModuleType) -> None:
     statements = {name: value for name, value in vars(module).items() if isinstance(value, sa.Executable)}
     statements = {name: value for name, value in statements.items() if not isinstance(value, sa.Table)}
@@ -330,6 +332,8 @@ _PLANS = {
     "live_discard": {"sqlite_autoindex_live_sessions_1"},
     "live_finals": {"sqlite_autoindex_live_finals_1"},
     "spend": {"sqlite_autoindex_spent_tickets_1", "spent_tickets_expired"},
+    "edit": {"sqlite_autoindex_jobs_1", "sqlite_autoindex_transcript_versions_1"},
+    "versions": {"sqlite_autoindex_transcript_versions_1"},
 }
 
 
@@ -389,6 +393,9 @@ async def _statements(path: Path) -> dict[str, list[tuple[str, tuple[object, ...
         await call("complete", records.uploads.complete(new_job(9)))
         await call("complete", records.uploads.complete(new_job(9)))
         await call("known", records.uploads.known(["upload-9", "upload-8"]))
+        await call("edit", records.versions.add(claim.job_id, Version(2, 1.0, "ann"), Changes(), 2))
+        await call("versions", records.versions.all(claim.job_id))
+        await call("versions", records.versions.changes(claim.job_id, 2))
         await call("delete", records.jobs.delete(claim.job_id))
         await call("live_open", records.live.open(new_session(20), max_of_owner=9, max_of_all=9))
         sid = session_id(20)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from cosygate import errors
-from cosygate.api import admin, article, live_http, pages, system, tasks, usage, webhooks
+from cosygate.api import admin, article, live_http, pages, system, tasks, transcripts, usage, webhooks
 from cosygate.api.bodies import BodyPace
 from cosygate.api.edge import Edge
 from cosygate.api.lane import ChunkLane
@@ -22,6 +22,7 @@ from cosygate.api.live import LiveDoor, LiveLane
 from cosygate.api.problems import on_error, on_http_exception, on_validation_error
 from cosygate.api.strangers import StrangerLane, Strangers
 from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.editing import Editing
 from cosygate.flows.gate import Gate
 from cosygate.flows.identifying import Identifying
 from cosygate.flows.ingest import Ingest
@@ -50,6 +51,7 @@ class Doors:
     ingest: Ingest
     gate: Gate
     tasks: Tasks
+    editing: Editing
     engines: EngineRoom
     readiness: Readiness
     measure: Callable[[], Awaitable[None]]
@@ -87,6 +89,7 @@ def build(doors: Doors) -> ASGIApp:
     chunks = article.ArticleDoor(doors.ingest, doors.gate, doors.callers, doors.pace)
     _include(app, article.router(chunks))
     _include(app, tasks.router(doors.tasks, doors.callers, doors.tickets, lambda: doors.readiness.draining))
+    _include(app, transcripts.router(doors.editing, doors.callers, doors.pace))
     _include(
         app,
         system.router(doors.engines, doors.callers, doors.readiness, doors.measure, doors.metrics_door, doors.version),

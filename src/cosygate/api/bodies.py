@@ -49,14 +49,16 @@ async def paced(request: Request, pace: BodyPace) -> AsyncIterator[bytes]:
             return
 
 
-async def small_json(request: Request, pace: BodyPace, kind: type[M]) -> M:
-    """A body of at most 4 KiB as `kind`. Raises TooLarge, BodyStalled, BodyMalformed, Invalid."""
-    body = b""
+async def small_json(request: Request, pace: BodyPace, kind: type[M], limit: int = _SMALL) -> M:
+    """A body of at most `limit` bytes as `kind`. Raises TooLarge, BodyStalled, BodyMalformed, Invalid."""
+    body = bytearray()
     async for piece in paced(request, pace):
         body += piece
-        if len(body) > _SMALL:
-            raise errors.TooLarge(f"this body is at most {_SMALL} bytes", limit=_SMALL)
+        if len(body) > limit:
+            raise errors.TooLarge(f"this body is at most {limit} bytes", limit=limit)
     try:
+        if len(body) > _SMALL:
+            return await asyncio.to_thread(kind.model_validate_json, body)
         return kind.model_validate_json(body)
     except ValidationError as error:
         wrong = error.errors(include_input=False, include_url=False)

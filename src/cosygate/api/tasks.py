@@ -3,7 +3,6 @@
 GET    /v1/tasks                         own tasks, newest first
 GET    /v1/task/{task_id}                one
 GET    /v1/task/{task_id}/events         its story as it happens (server-sent events)
-GET    /v1/task/{task_id}/transcript     json, txt, srt, vtt, vtt-karaoke, ttml, tsv
 GET    /v1/task/{task_id}/audio          the recording, with Range
 POST   /v1/task/{task_id}/audio-cookie   lets the browser's player fetch it for ten minutes
 DELETE /v1/task/{task_id}                cancels; erases audio and transcript
@@ -11,7 +10,6 @@ DELETE /v1/task/{task_id}                cancels; erases audio and transcript
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -30,13 +28,13 @@ from cosygate.api.callers import identify, require
 from cosygate.api.described import problem_responses
 from cosygate.flows.identifying import Identifying
 from cosygate.flows.tasks import Tasks
-from cosygate.model.formats import MEDIA_TYPES, Format, write
 from cosygate.model.job import Job, JobEvent, JobState
 from cosygate.model.options import TranscribeOptions
 from cosygate.model.principal import Principal, Scope
 from cosygate.ports.tickets import Tickets
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")
+ONE = "/v1/task/{task_id}"
 _COOKIE, _COOKIE_S = "cosygate_audio", 600
 _KEEPALIVE_LOOKS = 15  # of up to a second each: such comments keep proxies from closing a quiet stream
 _MAX_FOLLOWERS, _MAX_FOLLOWERS_EACH = 1000, 100  # event streams per process, and of one principal
@@ -111,33 +109,29 @@ def view(job: Job) -> TaskView:
         percent=job.percent,
         file=file,
         size=job.size,
-        created_at=_when(job.created_at),
-        started_at=_when(job.started_at) if job.started_at else None,
-        finished_at=_when(job.finished_at) if job.finished_at else None,
+        created_at=when(job.created_at),
+        started_at=when(job.started_at) if job.started_at else None,
+        finished_at=when(job.finished_at) if job.finished_at else None,
         status_url=url,
         result=result,
         error=TaskError(code=job.error_code, detail=job.error_detail or "") if job.error_code else None,
     )
 
 
-def _when(seconds: float) -> datetime:
+def when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def router(tasks: Tasks, callers: Identifying, tickets: Tickets, draining: Callable[[], bool]) -> APIRouter:
     desk = _Desk(tasks, callers, tickets, draining)
     routes = APIRouter(tags=["Tasks"], responses=problem_responses(401, 403, 404, 429, 503))
-    one = "/v1/task/{task_id}"
     lean: dict[str, Any] = {"response_model_exclude_none": True}
     routes.get("/v1/tasks", responses=problem_responses(422), **lean)(desk.page)
-    routes.get(one, **lean)(desk.task)
-    routes.get(f"{one}/events", responses=_SSE, response_class=StreamingResponse)(desk.events)
-    routes.get(f"{one}/transcript", responses=_TRANSCRIPT | problem_responses(409), response_class=Response)(
-        desk.transcript
-    )
-    routes.get(f"{one}/audio", responses=_AUDIO | problem_responses(410, 416), response_class=Response)(desk.audio)
-    routes.post(f"{one}/audio-cookie", status_code=204, response_class=Response)(desk.audio_cookie)
-    routes.delete(one, responses=_DELETE, response_class=Response)(desk.delete)
+    routes.get(ONE, **lean)(desk.task)
+    routes.get(f"{ONE}/events", responses=_SSE, response_class=StreamingResponse)(desk.events)
+    routes.get(f"{ONE}/audio", responses=_AUDIO | problem_responses(410, 416), response_class=Response)(desk.audio)
+    routes.post(f"{ONE}/audio-cookie", status_code=204, response_class=Response)(desk.audio_cookie)
+    routes.delete(ONE, responses=_DELETE, response_class=Response)(desk.delete)
     return routes
 
 
@@ -146,12 +140,6 @@ _SSE: dict[int | str, dict[str, Any]] = {
         "description": "Events `progress`, `segment`, `restarted`, then one of `done`, `failed`, `cancelled`. "
         "`Last-Event-ID` continues after an event seen already.",
         "content": {"text/event-stream": {"example": 'id: 7\nevent: progress\ndata: {"percent":40}\n\n'}},
-    }
-}
-_TRANSCRIPT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The transcript in the wanted format.",
-        "content": {kind.split(";")[0]: {} for kind in MEDIA_TYPES.values()},
     }
 }
 _BYTES: dict[str, dict[str, Any]] = {kind: {} for kind in (*ranges.MEDIA_TYPES.values(), ranges.ANY_MEDIA_TYPE)}
@@ -166,7 +154,7 @@ _DELETE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _checked(task_id: str) -> str:
+def checked(task_id: str) -> str:
     """Anything that cannot be a task's id is a task that does not exist."""
     if not _TASK_ID.fullmatch(task_id):
         raise errors.TaskNotFound()
@@ -199,19 +187,12 @@ class _Desk:
     async def task(self, request: Request, task_id: str) -> TaskView:
         """A task's state, and its result or error once it has one."""
         caller = await identify(request, self._callers, Scope.TASK_READ)
-        return view(await self._tasks.get(caller, _checked(task_id)))
-
-    async def transcript(self, request: Request, task_id: str, format: Format = Format.JSON) -> Response:  # noqa: A002 - the API's name
-        """The transcript in one of its formats. 409 while there is none."""
-        caller = await identify(request, self._callers, Scope.TASK_READ)
-        transcript = await self._tasks.transcript(caller, _checked(task_id))
-        text = await asyncio.to_thread(write, transcript, format)
-        return Response(text, media_type=MEDIA_TYPES[format])
+        return view(await self._tasks.get(caller, checked(task_id)))
 
     async def delete(self, request: Request, task_id: str) -> Response:
         """Gives a task up. Its session_id is free again."""
         caller = await identify(request, self._callers, Scope.AUDIO_WRITE)
-        job = await self._tasks.delete(caller, _checked(task_id))
+        job = await self._tasks.delete(caller, checked(task_id))
         if job is None:
             return Response(status_code=204)
         return Response(view(job).model_dump_json(exclude_none=True), media_type="application/json")
@@ -222,7 +203,7 @@ class _Desk:
         last_seen = request.headers.get("last-event-id", "0")
         if not (last_seen.isascii() and last_seen.isdigit()) or len(last_seen) > 18:
             raise errors.Invalid("Last-Event-ID is the id of an event")
-        await self._tasks.get(caller, _checked(task_id))  # a 404 before the stream begins
+        await self._tasks.get(caller, checked(task_id))  # a 404 before the stream begins
         if self._followers.total() >= _MAX_FOLLOWERS:
             raise errors.Unavailable("too many event streams are open")
         if self._followers[caller.owner] >= _MAX_FOLLOWERS_EACH:
@@ -259,7 +240,7 @@ class _Desk:
     async def audio_cookie(self, request: Request, task_id: str) -> Response:
         """An <audio> element cannot send a token: this cookie, for this task's sound alone, lets it."""
         caller = await identify(request, self._callers, Scope.TASK_READ)
-        await self._tasks.get(caller, _checked(task_id))
+        await self._tasks.get(caller, checked(task_id))
         response = Response(status_code=204)
         response.set_cookie(
             _COOKIE,
@@ -274,7 +255,7 @@ class _Desk:
 
     async def audio(self, request: Request, task_id: str) -> Response:
         """The recording as it was sent, whole or one `Range` of it; or where it is to be fetched from."""
-        job, listing = await self._tasks.audio(await self._listener(request, _checked(task_id)), task_id)
+        job, listing = await self._tasks.audio(await self._listener(request, checked(task_id)), task_id)
         if elsewhere := await self._tasks.audio_elsewhere(job, listing):
             return Response(status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
         total = listing.total_bytes

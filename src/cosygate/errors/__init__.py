@@ -19,6 +19,7 @@ The message (`detail`) is for the client: it never carries a path, a secret, a t
 
 from __future__ import annotations
 
+from cosygate.errors.editing import TooManyVersions, VersionConflict, VersionNotFound
 from cosygate.errors.engines import EngineBusy, EngineLeaving, EngineUnavailable
 from cosygate.errors.families import (
     Conflict,
@@ -141,11 +142,14 @@ __all__ = [
     "TooManySessions",
     "TooManyStreams",
     "TooManyUploads",
+    "TooManyVersions",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedMedia",
     "UploadClosed",
     "UploadNotFound",
+    "VersionConflict",
+    "VersionNotFound",
     "WebhookSecretMissing",
     "all_errors",
 ]

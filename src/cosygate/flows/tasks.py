@@ -52,11 +52,17 @@ class Tasks:
     async def page(self, caller: Principal, state: JobState | None, before: str | None, limit: int) -> list[Job]:
         return await self._jobs.page(caller.owner, state=state, before=before, limit=limit)
 
-    async def transcript(self, caller: Principal, task_id: str) -> Transcript:
-        """Raises TaskNotFound, TaskUnfinished (with the state it is in)."""
+    async def finished(self, caller: Principal, task_id: str) -> Job:
+        """One that has a transcript. Raises TaskNotFound, TaskUnfinished (with the state it is in)."""
         job = await self.get(caller, task_id)
         if job.state is not JobState.SUCCEEDED or job.result_fence is None:
             raise errors.TaskUnfinished(f"the task is {job.state}", state=str(job.state))
+        return job
+
+    async def transcript(self, caller: Principal, task_id: str) -> Transcript:
+        """As the recogniser told it. Raises as `finished` does."""
+        job = await self.finished(caller, task_id)
+        assert job.result_fence is not None  # noqa: S101 - for the type checker: `finished` has looked
         data = await self._results.get(job.id, job.result_fence)
         if data is None:
             raise errors.TaskNotFound()  # deleted between the two reads

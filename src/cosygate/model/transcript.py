@@ -54,6 +54,7 @@ class Transcript:
     engine: EngineName
     timings: dict[str, float] = field(default_factory=dict)  # seconds spent: queued, decode, recognise, total
     flags: tuple[str, ...] = ()  # what a reader should know: LANGUAGE_MISMATCH
+    version: int = 1  # the recogniser's own; higher ones were edited (model/editing.py)
 
 
 def _present(**fields: Any) -> dict[str, Any]:
@@ -108,6 +109,7 @@ def transcript_dict(transcript: Transcript) -> dict[str, Any]:
             "version": transcript.engine.version,
         },
         "timings": {k: round(v, 3) for k, v in transcript.timings.items()},
+        "version": transcript.version,
     }
 
 
@@ -127,6 +129,7 @@ def transcript_from_dict(data: dict[str, Any]) -> Transcript:
         engine=EngineName(**data["engine"]),
         timings=data["timings"],
         flags=tuple(data.get("flags", ())),
+        version=data.get("version", 1),
     )
 
 

@@ -18,6 +18,7 @@ from cosygate.api.app import Doors
 from cosygate.api.bodies import BodyPace
 from cosygate.flows.admission import Admission
 from cosygate.flows.choose_engine import EngineRoom
+from cosygate.flows.editing import Editing
 from cosygate.flows.housekeeping import Housekeeping, Reaper
 from cosygate.flows.ingest import Ingest
 from cosygate.flows.live.keeping import Keeper
@@ -161,6 +162,7 @@ async def open_house(
             ingest=ingest,
             gate=protection.gate,
             tasks=tasks,
+            editing=Editing(tasks=tasks, versions=records.versions, clock=clock),
             engines=engines,
             readiness=readiness,
             measure=lambda: measure(records.depth, store.survey, engines, clock.now()),

@@ -28,6 +28,7 @@ from cosygate.adapters.records_sql.sqlite import SqliteDatabase
 from cosygate.adapters.records_sql.switches import SqlSwitches
 from cosygate.adapters.records_sql.uploads import SqlUploads
 from cosygate.adapters.records_sql.usage import SqlQuotas, SqlUsage
+from cosygate.adapters.records_sql.versions import SqlVersions
 from cosygate.adapters.records_sql.webhooks import SqlDeliveries, SqlSending
 
 __all__ = ["SchemaTooNew", "SchemaTooOld", "SqlRecords", "is_postgres"]
@@ -56,6 +57,7 @@ class SqlRecords:
         self.sending = SqlSending(database)
         self.deliveries = SqlDeliveries(database)
         self.receivers = SqlReceivers(database)
+        self.versions = SqlVersions(database)
 
     @classmethod
     async def open(

@@ -96,6 +96,19 @@ switches = sa.Table(
     sa.Column("value", TEXT, nullable=False),
     sa.Column("since", sa.Double, nullable=False),
 )
+# What users have corrected: each version as what differs from the one before it (model/editing.py). Version 1, the
+# recogniser's, has no row.
+transcript_versions = sa.Table(
+    "transcript_versions",
+    metadata,
+    sa.Column("job_id", TEXT, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("author", TEXT),  # subject of who saved it
+    sa.Column("restores", sa.Integer),  # the version whose state this is
+    sa.Column("size", sa.BigInteger, nullable=False),  # bytes of the changes
+    sa.Column("changes", sa.JSON, nullable=False),
+)
 
 # One row: the oldest revision whose code still works with this schema (migrate.py). Each step that adds says so again.
 schema_compat = sa.Table("schema_compat", metadata, sa.Column("oldest", TEXT, primary_key=True))
