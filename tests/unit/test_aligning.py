@@ -74,7 +74,7 @@ def spread(words: tuple[RecognisedWord, ...], seconds: float) -> bool:
 
 def test_words_get_their_times(aligner: Aligner) -> None:
     samples = speech_samples()
-    words = aligner.align(samples, NOTE, NEVER)
+    words = aligner.aligned(samples, NOTE, NEVER).words
     check(words, NOTE, len(samples) / RATE)
     assert words[0].start > 0.05, "silence at the edge is no word"
     friday, please = words[9], words[10]
@@ -90,9 +90,9 @@ def test_words_get_their_times(aligner: Aligner) -> None:
 def test_a_used_child_is_as_good_as_new(aligner: Aligner) -> None:
     samples = speech_samples()
     noise = np.random.default_rng(1).normal(0, 0.2, 4 * RATE).astype(np.float32)
-    first = aligner.align(samples, NOTE, NEVER)
-    aligner.align(noise, "nothing of this was said", NEVER)
-    assert aligner.align(samples, NOTE, NEVER) == first
+    first = aligner.aligned(samples, NOTE, NEVER).words
+    aligner.aligned(noise, "nothing of this was said", NEVER)
+    assert aligner.aligned(samples, NOTE, NEVER).words == first
 
 
 @pytest.mark.parametrize(
@@ -113,25 +113,25 @@ def test_a_used_child_is_as_good_as_new(aligner: Aligner) -> None:
 )
 def test_no_text_is_too_bad(aligner: Aligner, text: str) -> None:
     samples = speech_samples()
-    check(aligner.align(samples, text, NEVER), text, len(samples) / RATE)
+    check(aligner.aligned(samples, text, NEVER).words, text, len(samples) / RATE)
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 800, 3_000])
 def test_no_piece_is_too_short(aligner: Aligner, count: int) -> None:
-    words = aligner.align(speech_samples()[:count], "Hello there", NEVER)
+    words = aligner.aligned(speech_samples()[:count], "Hello there", NEVER).words
     check(words, "Hello there", count / RATE)
 
 
 def test_silence_and_nothing(aligner: Aligner) -> None:
-    assert aligner.align(speech_samples(), " ", NEVER) == ()
-    check(aligner.align(np.zeros(2 * RATE, np.float32), "Hello there", NEVER), "Hello there", 2.0)
+    assert aligner.aligned(speech_samples(), " ", NEVER).words == ()
+    check(aligner.aligned(np.zeros(2 * RATE, np.float32), "Hello there", NEVER).words, "Hello there", 2.0)
 
 
 def test_an_unknown_word_does_not_cost_the_others_their_times(aligner: Aligner) -> None:
     samples = speech_samples()
-    known = aligner.align(samples, NOTE, NEVER)
+    known = aligner.aligned(samples, NOTE, NEVER).words
     for stranger in ("meteeng", "会议"):
-        words = aligner.align(samples, NOTE.replace("meeting", stranger), NEVER)
+        words = aligner.aligned(samples, NOTE.replace("meeting", stranger), NEVER).words
         for word, expected in zip(words, known, strict=True):
             assert word.start == pytest.approx(expected.start, abs=0.15), (word, expected)
 
@@ -167,11 +167,11 @@ def test_children_are_started_when_needed_and_no_more_than_allowed() -> None:
     try:
         assert children() == before
         samples = speech_samples()
-        aligner.align(samples, NOTE, NEVER)
-        aligner.align(samples, NOTE, NEVER)
+        aligner.aligned(samples, NOTE, NEVER)
+        aligner.aligned(samples, NOTE, NEVER)
         assert len(children()) == len(before) + 1, "one is enough for one at a time"
         with ThreadPoolExecutor(6) as pool:
-            answers = list(pool.map(lambda _: aligner.align(samples, NOTE, NEVER), range(12)))
+            answers = list(pool.map(lambda _: aligner.aligned(samples, NOTE, NEVER).words, range(12)))
         assert len(set(answers)) == 1
         assert len(children()) == len(before) + 2
     finally:
@@ -183,55 +183,55 @@ def test_a_child_that_died_is_replaced_and_its_piece_has_words() -> None:
     before = children()
     samples = speech_samples()
     with contextlib.closing(Aligner(1)) as aligner:
-        good = aligner.align(samples, NOTE, NEVER)
+        good = aligner.aligned(samples, NOTE, NEVER).words
         the_child(before).kill()
         with capture_logs() as lines:
-            lost = aligner.align(samples, NOTE, NEVER)
+            lost = aligner.aligned(samples, NOTE, NEVER).words
         check(lost, NOTE, len(samples) / RATE)
         assert spread(lost, len(samples) / RATE)
         assert [line["event"] for line in lines] == ["words.aligner_lost"]
         assert "Friday" not in str(lines)
-        assert aligner.align(samples, NOTE, NEVER) == good
+        assert aligner.aligned(samples, NOTE, NEVER).words == good
 
 
 def test_a_child_that_hangs_is_replaced(impatient: Aligner) -> None:
     before = children()
     samples = speech_samples()[: 3 * RATE]
-    good = impatient.align(samples, NOTE[:49], NEVER)
+    good = impatient.aligned(samples, NOTE[:49], NEVER).words
     the_child(before).suspend()
     started = time.monotonic()
-    lost = impatient.align(samples, NOTE[:49], NEVER)
+    lost = impatient.aligned(samples, NOTE[:49], NEVER).words
     assert 2.5 < time.monotonic() - started < 8
     assert spread(lost, 3.0)
-    assert impatient.align(samples, NOTE[:49], NEVER) == good
+    assert impatient.aligned(samples, NOTE[:49], NEVER).words == good
 
 
 def test_a_caller_that_leaves_is_let_go() -> None:
     samples = speech_samples()
     before = children()
     with contextlib.closing(Aligner(1)) as aligner:
-        aligner.align(samples, NOTE, NEVER)
+        aligner.aligned(samples, NOTE, NEVER)
         the_child(before).suspend()
         stop = threading.Event()
         started = time.monotonic()
         threading.Timer(0.3, stop.set).start()
         with pytest.raises(Stopped):
-            aligner.align(samples, NOTE, stop)
+            aligner.aligned(samples, NOTE, stop)
         assert time.monotonic() - started < 1.3
-        assert not spread(aligner.align(samples, NOTE, NEVER), len(samples) / RATE), "the next one is served"
+        assert not spread(aligner.aligned(samples, NOTE, NEVER).words, len(samples) / RATE), "the next one is served"
 
 
 def test_whoever_waits_for_a_child_can_leave_too() -> None:
     samples = speech_samples()
     before = children()
     with contextlib.closing(Aligner(1)) as aligner, ThreadPoolExecutor(1) as pool:
-        aligner.align(samples, NOTE, NEVER)
+        aligner.aligned(samples, NOTE, NEVER)
         the_child(before).suspend()
         stop_first, stop = threading.Event(), threading.Event()
-        first = pool.submit(aligner.align, samples, NOTE, stop_first)
+        first = pool.submit(aligner.aligned, samples, NOTE, stop_first)
         threading.Timer(0.3, stop.set).start()
         with pytest.raises(Stopped):
-            aligner.align(samples, NOTE, stop)
+            aligner.aligned(samples, NOTE, stop)
         assert not first.done()
         stop_first.set()
         assert isinstance(first.exception(), Stopped)
@@ -241,7 +241,7 @@ def test_children_die_with_their_parent() -> None:
     program = (
         "import sys, threading, time, numpy, psutil\n"
         "from cosygate.engine.aligning import Aligner\n"
-        "Aligner(1).align(numpy.zeros(16000, 'f4'), 'hello', threading.Event())\n"
+        "Aligner(1).aligned(numpy.zeros(16000, 'f4'), 'hello', threading.Event())\n"
         "[child] = psutil.Process().children()\n"
         "child.suspend()\n"  # it sees no end of its socket
         "print(child.pid, flush=True)\n"

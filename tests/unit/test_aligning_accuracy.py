@@ -78,7 +78,7 @@ def test_word_starts_of_spliced_recordings(aligner: Aligner, cut: str) -> None:
 def test_a_number_lasts_as_long_as_its_words(aligner: Aligner, said: str, text: str) -> None:
     """Whichever way it is read."""
     samples, truth = flite.say("slt", said)
-    words = aligner.align(samples, text, NEVER)
+    words = aligner.aligned(samples, text, NEVER).words
     same = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(said.split(), text.split(), strict=False)))
     at, behind = len(same), len(text.split()) - len(same) - 1
     assert words[at].start == pytest.approx(truth[at][0], abs=0.06)
@@ -102,7 +102,7 @@ def spliced(random: np.random.Generator, clips: Sequence[str]) -> tuple[Samples,
 
 def errors(aligner: Aligner, samples: Samples, text: str, truth: list[Place]) -> list[float]:
     """Seconds by which each word's start is late."""
-    words = aligner.align(samples, text, NEVER)
+    words = aligner.aligned(samples, text, NEVER).words
     return [word.start - start for word, (start, _) in zip(words, truth, strict=True)]
 
 

@@ -60,16 +60,13 @@ class Aligner:
             self._free.put(None)
         self._starter = ThreadPoolExecutor(1, "words")  # children die with the thread that started them
 
-    def align(self, samples: Samples, text: str, stop: threading.Event) -> tuple[RecognisedWord, ...]:
+    def aligned(self, samples: Samples, text: str, stop: threading.Event) -> Aligned:
         """The words of `text` (what whitespace parts; what cannot be said joins its neighbour) with their times in
-        `samples`, in order, not overlapping and without confidence: the decoder has no measure of that.
+        `samples`, in order, not overlapping and without confidence: the decoder has no measure of that. And how well
+        text and speech fit.
 
         `samples`: a piece, mono at RATE. Never fails for what they say: a text that does not fit is spread over the
         piece. Raises Stopped, soon after `stop` is set."""
-        return self.aligned(samples, text, stop).words
-
-    def aligned(self, samples: Samples, text: str, stop: threading.Event) -> Aligned:
-        """The same, and how well text and speech fit."""
         words, seconds = shown(text), len(samples) / RATE
         found = None
         if words and len(text) <= seconds * _CHARACTERS_PER_S:
