@@ -154,11 +154,12 @@ def test_the_transcript_as_records_and_as_text() -> None:
 
     def answer(request: Request) -> Answer:
         if request.query["format"] == "json":
-            return ok(body)
+            return ok(body | ({"text": "Hallo there."} if request.query.get("version") == "1" else {}))
         return Answer(200, "1\n00:00:00,000 --> 00:00:01,500\nHällo\n".encode(), "application/x-subrip; charset=utf-8")
 
     with client_of(answer) as client:
         transcript = client.transcript("t1")
+        assert (transcript.text, client.transcript("t1", version=1).text) == ("Hello there.", "Hallo there.")
         assert "Hällo" in client.transcript_text("t1", "srt")
         with pytest.raises(ValueError, match="json, txt"):
             client.transcript_text("t1", "docx")

@@ -18,6 +18,8 @@ from cosygate.client.transport import Retries, Transport, json_object
 from cosygate.client.uploads import OnProgress, send_recording
 
 if TYPE_CHECKING:
+    import httpx2
+
     from cosygate.client.live import Live
     from cosygate.client.live_records import LiveEvent
 
@@ -121,16 +123,20 @@ class Client:
             raise TaskFailed(task)
         return task
 
-    def transcript(self, task_id: str) -> Transcript:
-        """Raises Conflict (`task_unfinished`) when there is none."""
-        answer = self._transport.request("GET", _task(task_id) + "/transcript", params={"format": "json"})
-        return _parsed(Transcript.parse, json_object(answer))
+    def transcript(self, task_id: str, *, version: int | None = None) -> Transcript:
+        """As it was corrected last, or one `version` of it (1: the recogniser's own). Raises Conflict
+        (`task_unfinished`) when there is none, NotFound (`version_not_found`)."""
+        return _parsed(Transcript.parse, json_object(self._transcript(task_id, "json", version)))
 
-    def transcript_text(self, task_id: str, fmt: str = "txt") -> str:
-        """The transcript written as one of FORMATS."""
+    def transcript_text(self, task_id: str, fmt: str = "txt", *, version: int | None = None) -> str:
+        """The same, written as one of FORMATS."""
         if fmt not in FORMATS:
             raise ValueError(f"fmt is one of {', '.join(FORMATS)}")
-        return self._transport.request("GET", _task(task_id) + "/transcript", params={"format": fmt}).text
+        return self._transcript(task_id, fmt, version).text
+
+    def _transcript(self, task_id: str, fmt: str, version: int | None) -> httpx2.Response:
+        params = {"format": fmt} | ({} if version is None else {"version": str(version)})
+        return self._transport.request("GET", _task(task_id) + "/transcript", params=params)
 
     def delete(self, task_id: str) -> None:
         """Cancels the task if it runs, and erases its audio and transcript."""
