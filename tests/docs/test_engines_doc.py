@@ -110,7 +110,7 @@ def test_every_recogniser_and_option_is_there() -> None:
     for name in RECOGNISERS:
         assert f"### {name}\n" in PAGE
     parser_options = re.findall(r'add_argument\(\s*"(--[a-z-]+)"', Path(engine_main.__file__).read_text())
-    assert len(parser_options) == 25
+    assert len(parser_options) == 27
     for option in parser_options:
         assert f"`{option}" in PAGE, option
 

@@ -245,42 +245,6 @@ def whisper(folder: Path, **metadata: object) -> Path:
     return describe(folder, "whisper", ["*"], [], files)
 
 
-def diarization(folder: Path) -> Path:
-    """Hears one speaker wherever there is sound; what tells speakers apart is the colour of their sound."""
-    rng = np.random.default_rng(2)
-    field, shift = 991, 270  # samples
-    classes = np.zeros((1, 7), np.float32)
-    classes[0, 1] = 1
-    save(
-        folder / "segmentation.onnx",
-        [
-            node("Abs", ["x"], ["level"]),
-            node("Conv", ["level", "mean"], ["levels"], kernel_shape=[field], strides=[shift]),
-            node("Transpose", ["levels"], ["frames"], perm=[0, 2, 1]),
-            node("Sub", ["frames", "quiet"], ["over"]),
-            node("MatMul", ["over", "classes"], ["y"]),
-        ],
-        {"x": (FLOAT, ["N", 1, "S"])},
-        {"y": (FLOAT, ["N", "T", 7])},
-        {"mean": np.full((1, 1, field), 1 / field, np.float32), "quiet": np.float32(0.004), "classes": classes},
-        {
-            **entries(model_type="pyannote-segmentation-3.0", version=1, sample_rate=16_000, window_size=160_000),
-            **entries(receptive_field_size=field, receptive_field_shift=shift, num_speakers=3),
-            **entries(powerset_max_classes=2, num_classes=7),
-        },
-    )
-    save(
-        folder / "embedding.onnx",
-        [node("ReduceMean", ["x"], ["colour"], axes=[1], keepdims=0), node("MatMul", ["colour", "w"], ["embs"])],
-        {"x": (FLOAT, ["N", "T", _FBANK])},
-        {"embs": (FLOAT, ["N", 32])},
-        {"w": rng.normal(size=(_FBANK, 32)).astype(np.float32)},
-        entries(framework="wespeaker", language="English", output_dim=32, sample_rate=16_000, normalize_samples=0),
-    )
-    files = {"segmentation": "segmentation.onnx", "embedding": "embedding.onnx"}
-    return describe(folder, "diarization", ["*"], ["speakers"], files)
-
-
 def _lfr(mean: float, scale: float) -> dict[str, object]:
     """Seven frames are taken together every six; then `mean` is added to each feature, and it is scaled."""
     means, scales = (",".join([str(number)] * _LFR) for number in (mean, scale))

@@ -15,7 +15,7 @@ from cosygate.catalogue.entries import Entry, load
 from cosygate.catalogue.fetching import Patience
 from cosygate.catalogue.pulling import Pull
 from cosygate.catalogue.shelf import RECORD, Shelf
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
+from cosygate.engine.folders.folder import ModelFolder
 from tests.support.model_host import Behaviour, ModelHost, catalogue, digest, noise, tarred, zipped
 
 MODEL = noise(500_000)

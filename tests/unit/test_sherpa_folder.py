@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import CannotStart
 from cosygate.engine.recognisers.sherpa.checking import checked, try_out
 from cosygate.engine.recognisers.sherpa.families import FAMILIES
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 from cosygate.engine.recognisers.sherpa.hotwords import Speller
 from tests.support import tiny_models
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.models import MOONSHINE_TINY_EN, locate, tokens_txt
 from cosygate.engine.recognisers.base import RATE, CannotStart, Hints, Recognised, Samples, Stopped
 from cosygate.engine.recognisers.sherpa.families import Variant
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 from cosygate.engine.recognisers.sherpa.recogniser import Ears, Sherpa
 from tests.support import tiny_models
 from tests.support.engine_process import speech_samples

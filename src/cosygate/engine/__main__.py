@@ -90,8 +90,12 @@ def _run(options: argparse.Namespace) -> int:
     )
     try:
         recogniser = RECOGNISERS[options.recogniser](recogniser_options)
+        if options.punctuation_dir is not None:
+            from cosygate.engine.punctuation.punctuated import Punctuated
+
+            recogniser = Punctuated.load(recogniser, options.punctuation_dir)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a tenth less CPU per call
-            extras = Extras.load(recogniser, options.slots)
+            extras = Extras.load(recogniser, options.slots, options.speakers_dir, options.num_threads)
             service = serve(recogniser, extras, server_options, SystemClock(), leave_sigint=bool(options.parent_pid))
             orderly = runner.run(service)
     except CannotStart as error:
@@ -138,6 +142,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--num-threads", type=_count, default=1, metavar="N", help="threads of sherpa that work on one piece (1)"
     )
+    parser.add_argument("--speakers-dir", type=Path, metavar="FOLDER", help="the model that tells speakers apart")
+    parser.add_argument("--punctuation-dir", type=Path, metavar="FOLDER", help="the model that punctuates plain text")
     parser.add_argument("--funasr-url", default="", metavar="URL", help="the FunASR runtime: ws:// or wss://host:port")
     parser.add_argument("--funasr-mode", default="offline", choices=("offline", "2pass"), help="which runtime it is")
     parser.add_argument(

@@ -5,13 +5,16 @@ A recogniser that cuts at pauses gets them from here; one that has its own keeps
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from cosygate.engine.aligning import Aligner
 from cosygate.engine.recognisers.base import CannotStart, Model, Recogniser
-from cosygate.engine.speakers.voices import Diariser
+from cosygate.engine.speakers.sherpa.diariser import FolderDiariser, FolderVoices
+from cosygate.engine.speakers.voices import Diariser, Voices
 from cosygate.kit import logs
 
 T = TypeVar("T")
@@ -25,13 +28,27 @@ class Extras:
 
     aligner: Aligner | None = None
     diariser: Diariser | None = None
+    of_folder: FolderDiariser | None = None  # in the other's place
 
     @classmethod
-    def load(cls, recogniser: Recogniser, slots: int) -> Extras:
-        """For who is recognised piece by piece of speech. What is not installed is not told, and the log says so."""
+    def load(cls, recogniser: Recogniser, slots: int, speakers_dir: Path | None = None, num_threads: int = 1) -> Extras:
+        """For who is recognised piece by piece of speech. What is not installed is not told, and the log says so.
+
+        `speakers_dir`: a model's folder; `num_threads`: of its that work on one chunk of speech. Raises CannotStart
+        when it cannot be used."""
         if recogniser.cut_s is not None:
+            if speakers_dir is not None:
+                raise CannotStart(f"--speakers-dir: the recogniser {recogniser.name} does not cut at pauses of speech")
             return cls()
-        return cls(_had(lambda: Aligner(workers=slots), WORDS), _had(Diariser.load, SPEAKERS))
+        of_folder = FolderDiariser(speakers_dir, slots=slots, num_threads=num_threads) if speakers_dir else None
+        diariser = _had(Diariser.load, SPEAKERS) if of_folder is None else None
+        return cls(_had(lambda: Aligner(workers=slots), WORDS), diariser, of_folder=of_folder)
+
+    def voices(self, stop: threading.Event) -> Voices | FolderVoices | None:
+        """Of a recording; `stop`: nobody wants them any more."""
+        if self.of_folder is not None:
+            return self.of_folder.voices(stop)
+        return self.diariser.voices() if self.diariser is not None else None
 
     def over(self, models: tuple[Model, ...]) -> tuple[Model, ...]:
         """The models with what they can tell by these."""
@@ -39,12 +56,14 @@ class Extras:
 
     def _more(self, model: Model) -> list[str]:
         more = [WORDS] if self.aligner is not None and english(model) else []
-        more += [SPEAKERS] if self.diariser is not None else []
+        more += [SPEAKERS] if self.diariser is not None or self.of_folder is not None else []
         return [name for name in more if name not in model.capabilities]
 
     def close(self) -> None:
         if self.aligner is not None:
             self.aligner.close()
+        if self.of_folder is not None:
+            self.of_folder.close()
 
 
 def english(model: Model) -> bool:

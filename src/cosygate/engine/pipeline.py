@@ -17,6 +17,7 @@ import soxr
 from cosygate.engine.extras import SPEAKERS, WORDS, Extras, english
 from cosygate.engine.likeness import Likeness
 from cosygate.engine.recognisers.base import RATE, Hints, Recognised, Recogniser, Samples, Stopped, Transient
+from cosygate.engine.speakers.sherpa.diariser import FolderVoices
 from cosygate.engine.speakers.voices import Voices
 from cosygate.engine.vad import Cutter, Piece
 from cosygate.kit import logs
@@ -94,7 +95,7 @@ class Pipeline:
         self._words = WORDS in hints.features
         self._likeness = Likeness() if doubts and self._aligner is not None else None
         tells_speakers = SPEAKERS in hints.features and SPEAKERS not in model.capabilities
-        self._voices = extras.diariser.voices() if extras.diariser and tells_speakers else None
+        self._voices = extras.voices(stop) if tells_speakers else None
         self._hints = hints
         self._rate = sample_rate
         self._first = first_sample
@@ -117,6 +118,7 @@ class Pipeline:
             samples = self._resampler.resample_chunk(samples)
         pieces = self._cutter.push(samples)
         self.timings.vad += self._monotonic() - started
+        self._catch_up()
         return pieces
 
     def finalize(self) -> list[Piece]:
@@ -128,6 +130,7 @@ class Pipeline:
             self._fresh_resampler()
         pieces += self._cutter.finish()
         self.timings.vad += self._monotonic() - started
+        self._catch_up(at_end=True)
         return pieces
 
     def recognise(self, piece: Piece) -> Heard | None:
@@ -165,13 +168,27 @@ class Pipeline:
             self._likeness.add(aligned, len(samples) / RATE)
         return replace(recognised, words=aligned.words) if words else recognised
 
-    def _hear(self, voices: Voices, piece: Piece) -> None:
+    def _hear(self, voices: Voices | FolderVoices, piece: Piece) -> None:
         """Whose fault it ever is: a text is not lost for want of a speaker."""
         try:
             voices.hear(piece.start, piece.samples)
         except Exception:
             _log.exception("speakers.failed")
             self._voices = None
+
+    def _catch_up(self, *, at_end: bool = False) -> None:
+        """Audio waits for what tells speakers apart: here, since the threads that recognise are live calls' too."""
+        if self._voices is None:
+            return
+        started = self._monotonic()
+        try:
+            self._voices.catch_up(at_end=at_end)
+        except Stopped:
+            raise
+        except Exception:
+            _log.exception("speakers.failed")
+            self._voices = None
+        self.timings.speakers += self._monotonic() - started
 
     def end(self) -> None:
         """All was recognised."""
@@ -195,6 +212,8 @@ class Pipeline:
         started = self._monotonic()
         try:
             turns = self._voices.turns(num_speakers, max_speakers)
+        except Stopped:
+            raise
         except Exception:
             _log.exception("speakers.failed")
             return []

@@ -150,9 +150,13 @@ class _Serve:
             argv += ["--otlp-endpoint", settings.otlp_endpoint]
         if settings.recogniser == "command":
             argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
-        if settings.recogniser == "sherpa":
-            argv += ["--num-threads", str(settings.num_threads)]
-            argv += ["--model-dir", str(settings.model_dir)] if settings.model_dir else []
+        folders = {
+            "model": settings.model_dir,
+            "speakers": settings.speakers_dir,
+            "punctuation": settings.punctuation_dir,
+        }
+        argv += [f"--{what}-dir={folder}" for what, folder in folders.items() if folder]
+        argv += ["--num-threads", str(settings.num_threads)]
         if settings.script is not None:
             argv += ["--script", str(settings.script)]
         # Its own grace ends before the supervisor's patience: calls then end as "try elsewhere", not as a crash.
@@ -164,7 +168,7 @@ class _Serve:
             argv=[*argv, "--parent-pid", str(os.getpid())],
             env={k: v for k, v in environment.items() if not k.startswith(_SECRET)} | {slots.SLOT: f"e{index}"},
             before_start=lambda: remove_stale_socket(Path(address.removeprefix("unix:"))),
-            ready_timeout_s=180.0 if settings.recogniser == "sherpa" else 30.0,  # a large model is tried, then loaded
+            ready_timeout_s=180.0 if any(folders.values()) else 30.0,  # a large model is tried, then loaded
             grace_s=6.0,  # a call's last moments, and a receiver of spans that hangs
             backoff=Backoff(longest_s=settings.restart_longest_s),
             probe=lambda: engine_serves(address),

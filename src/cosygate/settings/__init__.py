@@ -49,7 +49,9 @@ class Settings(ClusterSettings):
         "moonshine", description="What the embedded engines recognise with."
     )
     model_dir: Path | None = Field(None, description="With `sherpa`: the model's folder (`cosygate models path NAME`).")
-    num_threads: int = Field(1, ge=1, le=64, description="With `sherpa`: threads that recognise one piece of speech.")
+    num_threads: int = Field(1, ge=1, le=64, description="Threads that work on one piece: `sherpa`, `speakers_dir`.")
+    speakers_dir: Path | None = Field(None, description="A model's folder that tells recordings' speakers apart.")
+    punctuation_dir: Path | None = Field(None, description="A model's folder that punctuates plain texts.")
     command: str = Field("", description="With `command`: the program and its arguments, `{wav}` is the file.")
     command_timeout_s: float = Field(120.0, gt=0, le=3600, description="Seconds the program may take per segment.")
     script: Path | None = Field(None, description="With `scripted`: JSON file of texts, delays and failures.")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import sherpa_onnx
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.sherpa.ears import Ear, Offline, SenseVoice, Streaming
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 from cosygate.engine.recognisers.sherpa.hotwords import Speller
 
 

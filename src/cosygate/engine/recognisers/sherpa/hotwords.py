@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import CannotStart
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 
 UNITS = ("cjkchar", "bpe", "cjkchar+bpe")  # what the tokens are; those with bpe take a vocabulary with scores
 _MEANING = frozenset(":#@/")  # for sherpa-onnx: a score, a threshold, a phrase, the next hotword

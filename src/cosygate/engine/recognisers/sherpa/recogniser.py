@@ -9,11 +9,11 @@ from pathlib import Path
 
 import sherpa_onnx
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import RATE, CannotStart, Hints, Model, Recognised, Samples
 from cosygate.engine.recognisers.sherpa.checking import checked, try_out
 from cosygate.engine.recognisers.sherpa.ears import Ear
 from cosygate.engine.recognisers.sherpa.families import FAMILIES, Variant
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 
 # Less than one window of SenseVoice and Paraformer, which would read beyond the end of it; no speech is that short.
 _SHORTEST = RATE // 10

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import RATE, Hints
 from cosygate.engine.recognisers.sherpa.checking import checked
 from cosygate.engine.recognisers.sherpa.families import FAMILIES, Variant
-from cosygate.engine.recognisers.sherpa.folder import ModelFolder
 from cosygate.kit.lineage import die_with_parent
 
 

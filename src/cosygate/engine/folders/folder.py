@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from cosygate.engine.folders import onnx
 from cosygate.engine.recognisers.base import CannotStart
-from cosygate.engine.recognisers.sherpa import onnx
 
 DESCRIPTION = "cosygate-model.json"
 _DESCRIPTION_MAX = 1 << 20  # bytes

@@ -18,7 +18,7 @@ _KEY, _VALUE = 1, 2  # fields of StringStringEntryProto
 _VARINT, _BYTES = 0, 2  # wire types
 _FIXED = {1: 8, 5: 4}  # wire types, and their bytes
 _FIELDS_MAX = 100_000  # of one message
-_METADATA_MAX = 1 << 22  # bytes of all entries
+_METADATA_MAX = 1 << 24  # bytes of all entries: a model of punctuation has 272,727 tokens among them
 
 
 def metadata(path: Path) -> dict[str, str]:

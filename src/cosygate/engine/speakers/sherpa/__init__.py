@@ -1,0 +1,8 @@
+"""Who spoke when by a model's folder, through sherpa-onnx: pyannote's segmentation, and an embedding of voices.
+
+    pieces ──chunks──► a minute of speech ──child, hearing──► its turns, and how each of its voices sounds
+                                     ──joining──► whose voices are one ──diariser──► turns of the recording
+
+`diariser.FolderDiariser` is the door; checking.py and trial.py look whether the folder can be used, laying.py keeps
+turns from overlapping.
+"""
