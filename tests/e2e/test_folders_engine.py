@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cosygate.engine.__main__ import CANNOT_START
-from cosygate.ports.engine import Done, FinalFound, SegmentFound, SpeakersFound
+from cosygate.ports.engine import Done, FinalFound, Progress, SegmentFound, SpeakersFound
 from cosygate.proto import speech_engine_pb2 as pb
 from cosygate.proto import speech_engine_pb2_grpc as pb_grpc
 from tests.support import tiny_extras, tiny_models
@@ -92,6 +92,23 @@ async def test_live_finals_are_punctuated(engine: EngineProcess) -> None:
     in_order(events)
     told = [event.segment for event in events if isinstance(event, FinalFound)]
     assert told and all(segment.text[-1] in _MARKS for segment in told)
+
+
+async def test_a_caller_sees_signs_of_life_while_speakers_are_told_apart(folders: dict[str, Path]) -> None:
+    pcm, rate = speech_pcm("dialogue.wav")
+    options = ["--model-dir", str(folders["model"]), "--speakers-dir", str(folders["speakers"])]
+    with engine_process("--recogniser", "sherpa", *options) as running:
+        async with engine_at(running) as port:
+            await recognise(port, pcm, sample_rate=rate, features=("speakers",))
+            [child] = psutil.Process(running.pid).children()
+            child.suspend()
+            call = asyncio.create_task(recognise(port, pcm, sample_rate=rate, features=("speakers",)))
+            await asyncio.sleep(4.0)
+            child.resume()
+            events = await call
+    last = max(at for at, event in enumerate(events) if isinstance(event, SegmentFound))
+    assert sum(isinstance(event, Progress) for event in events[last:]) >= 3
+    assert any(event.turns for event in events if isinstance(event, SpeakersFound))
 
 
 async def test_children_die_with_the_engine(folders: dict[str, Path]) -> None:

@@ -188,10 +188,10 @@ def test_a_machine_that_is_too_slow_is_told_and_waited_for_no_longer(
     [child] = children()
     child.suspend()
     stop = threading.Event()
-    for name in ("_CATCH_UP_S", "_LAST_S", "_PATIENCE_S"):
+    for name in ("_CATCH_UP_S", "_PATIENCE_S"):
         monkeypatch.setattr(module, name, 0.1)
     voices = heard(diariser, talk(2), stop)
-    voices.catch_up(at_end=True)
+    voices.catch_up()
     with pytest.raises(TooSlow, match="not looked at in time"):
         voices.turns()
     with pytest.raises(TooSlow, match="wait to be looked at"):

@@ -81,8 +81,7 @@ class Call:
         except RecogniserError as error:
             raise CallEnded(grpc.StatusCode[error.status], "the recogniser failed on this audio") from error
         if SPEAKERS in self._hints.features:
-            turns = await self._do(pipeline.speakers, config.num_speakers, config.max_speakers)
-            await self._write(speakers_event(turns))
+            await self._write(speakers_event(await self._speakers(pipeline)))
         stats = {name: seconds for name, seconds in asdict(pipeline.timings).items() if seconds}
         stats |= {"slot_wait": slot_wait_s}
         name, version = self._recogniser.name, self._recogniser.version
@@ -164,6 +163,18 @@ class Call:
             if not turn.future.done() and waits and turns.alive(turn, limit_s):
                 await self._progress(pipeline.decided)
         return turn.future.result()
+
+    async def _speakers(self, pipeline: Pipeline) -> list[tuple[int, int, str]]:
+        """That may take minutes, where the models are slow: the caller is told meanwhile that there is hope."""
+        wanted = self._config.num_speakers, self._config.max_speakers
+        if self._inline:
+            return pipeline.speakers(*wanted)
+        work = self._start(pipeline.speakers, *wanted)
+        while not work.done():
+            await asyncio.wait({work}, timeout=TELL_EVERY_S)
+            if not work.done():
+                await self._progress(pipeline.decided)
+        return work.result()
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
         return work(*arguments) if self._inline else await self._in_thread(work, *arguments)

@@ -130,7 +130,6 @@ class Pipeline:
             self._fresh_resampler()
         pieces += self._cutter.finish()
         self.timings.vad += self._monotonic() - started
-        self._catch_up(at_end=True)
         return pieces
 
     def recognise(self, piece: Piece) -> Heard | None:
@@ -176,13 +175,13 @@ class Pipeline:
             _log.exception("speakers.failed")
             self._voices = None
 
-    def _catch_up(self, *, at_end: bool = False) -> None:
+    def _catch_up(self) -> None:
         """Audio waits for what tells speakers apart: here, since the threads that recognise are live calls' too."""
         if self._voices is None:
             return
         started = self._monotonic()
         try:
-            self._voices.catch_up(at_end=at_end)
+            self._voices.catch_up()
         except Stopped:
             raise
         except Exception:

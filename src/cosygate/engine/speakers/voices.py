@@ -67,7 +67,7 @@ class Voices:
         self._pieces.append((start, end))
         self._remembered.add(mel.windows(samples))
 
-    def catch_up(self, *, at_end: bool = False) -> None:
+    def catch_up(self) -> None:
         """Nothing waits: `hear` has done its work."""
 
     def turns(self, num_speakers: int = 0, max_speakers: int = 0) -> list[Turn]:

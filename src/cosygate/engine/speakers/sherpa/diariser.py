@@ -26,15 +26,14 @@ from cosygate.engine.speakers.sherpa.laying import Stretch
 from cosygate.engine.speakers.voices import MOST_GIVEN, Turn
 from cosygate.kit.logs import logger
 
-_CHUNK = 60 * RATE  # samples, gaps included: by so much speech a voice is known well, and 0.4 of real time ends in time
+_CHUNK = 60 * RATE  # samples, gaps included: by so much speech a voice is known well
 _WAITING_MAX = 3  # chunks of one recording that are not looked at (2 MB each)
 _TRIES = 2  # of a chunk whose child dies
 _LIMIT_S = 20.0  # for starting a child, with the models
 _LIMIT_PER_S = 5.0  # seconds of work for one of speech: then it hangs
 _LOOK_EVERY_S = 0.1  # for a caller that left
-_CATCH_UP_S = 5.0  # that audio waits for a chunk, a message: an engine's caller sees signs of life between messages
-_LAST_S = 20.0  # and at its end; then, for what is left:
-_PATIENCE_S = 35.0  # both together less than what callers take for a hang (`engine_idle_s`, 60)
+_CATCH_UP_S = 5.0  # that audio waits for a chunk, a message: the caller sees signs of life between messages
+_PATIENCE_S = 600.0  # at the end, for what is left: the caller sees signs of life meanwhile
 
 _Heard = tuple[Chunk, list[Stretch], list[Voice]]
 
@@ -127,12 +126,11 @@ class FolderVoices:
             self._ask(0)
         self._chunk.add(new, samples[new - start :])
 
-    def catch_up(self, *, at_end: bool = False) -> None:
-        """Waits while more is heard than can be looked at; at the end, while anything is. For some seconds at most: it
-        may be called again. Raises OSError when a chunk is lost, Stopped."""
-        if not at_end and len(self._chunk) < _CHUNK // 2:
-            return
-        self._take(_LAST_S if at_end else _CATCH_UP_S)
+    def catch_up(self) -> None:
+        """Waits while more is heard than can be looked at. For some seconds at most: it may be called again. Raises
+        OSError when a chunk is lost, Stopped."""
+        if len(self._chunk) >= _CHUNK // 2:
+            self._take(_CATCH_UP_S)
 
     def turns(self, num_speakers: int = 0, max_speakers: int = 0) -> list[Turn]:
         """All that was heard, in turns: in order, without overlap, none across a gap between pieces. Not all that was
