@@ -164,7 +164,8 @@ def digest(data: bytes) -> str:
 
 
 def catalogue(path: Path, entries: dict[str, dict[str, Any]]) -> Path:
-    """A catalogue of one's own at `path`: entry → {url, bytes, sha256, file}, each a SenseVoice of two files."""
+    """A catalogue of one's own at `path`: entry → {url, bytes, sha256, file, capabilities, settings}, each a SenseVoice
+    of two files."""
     lines = []
     for name, entry in entries.items():
         lines += [
@@ -172,11 +173,12 @@ def catalogue(path: Path, entries: dict[str, dict[str, Any]]) -> Path:
             'title = "for a test"',
             'family = "sense_voice"',
             'languages = ["zh", "en"]',
-            'capabilities = ["words"]',
+            "capabilities = " + entry.get("capabilities", '["words"]'),
             'licence = "MIT"',
             'home = "https://models.example/"',
             f'files.model = {{ path = "model.onnx", sha256 = "{entry.get("file", "")}" }}',
             'files.tokens = { path = "tokens.txt" }',
+            "settings = " + entry.get("settings", "{}"),
             f"[[{name}.sources]]",
             f'url = "{entry["url"]}"',
             f"bytes = {entry.get('bytes', 0)}",

@@ -115,6 +115,32 @@ def test_what_the_catalogue_takes_from_elsewhere_by_now_is_fetched_again(town: T
     assert town.host.asked[-1].path == "/r/m2.tar.bz2"
 
 
+def test_a_digest_that_the_catalogue_learns_later_counts(town: Town) -> None:
+    """For what is here already, too: it vouches for it, or has it fetched anew."""
+    folder = town.pull(bytes=0, sha256="")
+    town.pull(sha256=digest(ARCHIVE), file=digest(MODEL))
+    assert len(town.host.asked) == 1
+    assert json.loads((folder / RECORD).read_text())["sources"][0]["verified"] is True
+    for wrong in ({"sha256": digest(b"another")}, {"file": digest(b"another")}):
+        with pytest.raises(ModelError, match="is not what the catalogue knows"):
+            town.pull(bytes=0, **{"sha256": ""} | wrong)
+        assert any("not what the catalogue knows by now" in line for line in town.heard.warned)
+        town.heard.warned.clear()
+    assert len(town.host.asked) == 3
+    assert town.shelf.faults("m") == [], "what is here stays"
+
+
+def test_what_the_catalogue_says_by_now_of_what_is_here_is_recorded_without_fetching(town: Town) -> None:
+    folder = town.pull()
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != RECORD}
+    town.pull(capabilities='["words", "emotion"]', settings="{ threshold = 0.7 }")
+    assert len(town.host.asked) == 1
+    record = json.loads((folder / RECORD).read_text())
+    assert (record["capabilities"], record["settings"]) == (["words", "emotion"], {"threshold": 0.7})
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != RECORD} == before
+    assert town.shelf.faults("m") == [] and town.left() == ["m"]
+
+
 def test_without_digests_it_warns_and_records_what_it_saw(town: Town) -> None:
     folder = town.pull(bytes=0, sha256="")
     assert [line for line in town.heard.warned if digest(MODEL) in line and "model.onnx" in line]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cosygate.catalogue import Unfit
-from cosygate.catalogue.unpacking import GROWTH_FREE, MEMBERS, Unsafe, unpack
+from cosygate.catalogue.unpacking import GROWTH, GROWTH_FREE, MEMBERS, Unsafe, unpack
 from tests.support.model_host import member, noise, packed, tarred, zipped
 
 MODEL = noise(300_000)
@@ -102,11 +102,11 @@ def test_a_licence_that_is_there_already_is_kept(out: Path) -> None:
     assert unpacked(tarred(FILES), out)["LICENSE"] == b"of another source"
 
 
-def bomb(suffix: str) -> bytes:
+def bomb(suffix: str, name: str = "other.bin") -> bytes:
     """A tar of one file of zeros that is larger than an archive may become, in a few hundred bytes."""
     size = GROWTH_FREE + 2**26
     compressor = bz2.BZ2Compressor() if suffix.endswith("bz2") else gzip.zlib.compressobj(9, wbits=31)  # type: ignore[attr-defined]
-    parts = [compressor.compress(member("top/other.bin", size=size).tobuf())]
+    parts = [compressor.compress(member(f"top/{name}", size=size).tobuf())]
     parts += [compressor.compress(bytes(2**20)) for _ in range(size // 2**20)]
     return b"".join([*parts, compressor.compress(bytes(10_240)), compressor.flush()])
 
@@ -118,6 +118,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked(out: Path, suffix: str) -> None
     with pytest.raises(Unsafe, match="unpacks to more than"):
         unpacked(data, out, f"m{suffix}")
     assert list(out.iterdir()) == []
+
+
+def test_a_bomb_that_is_wanted_stops_before_the_disk_is_full(out: Path) -> None:
+    data = bomb(".tar.gz", "model.onnx")
+    with pytest.raises(Unsafe, match="unpacks to more than"):
+        unpacked(data, out, "m.tar.gz")
+    assert sum(path.stat().st_size for path in out.iterdir()) <= GROWTH_FREE + GROWTH * len(data)
 
 
 def test_a_bomb_in_a_zip_is_refused_before_it_is_unpacked(out: Path) -> None:

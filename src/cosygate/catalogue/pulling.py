@@ -10,7 +10,7 @@ from typing import Protocol
 from cosygate.catalogue import ModelError, Unfit
 from cosygate.catalogue.entries import Entry, Source
 from cosygate.catalogue.fetching import Patience, fetch, mirrored
-from cosygate.catalogue.shelf import Fetched, Record, Shelf, content_of
+from cosygate.catalogue.shelf import Content, Fetched, Record, Shelf, content_of
 from cosygate.catalogue.unpacking import SUFFIXES, is_archive, keep, unpack
 
 # Taken along where an archive has them, as licences ask for.
@@ -41,8 +41,12 @@ class Pull:
         """The model's folder; nothing is done for one that is there and whole. Raises ModelError; OSError (disk)."""
         name, say = entry.name, self.teller.say
         with self.shelf.lock(name, lambda: say(f"{name}: waiting for another command that has it")):
-            if not self.shelf.faults(name) and self._same(entry):
-                say(f"{name}: is there")
+            if not self.shelf.faults(name) and (record := self._same(entry)) is not None:
+                if record == self.shelf.record(name):
+                    say(f"{name}: is there")
+                else:
+                    self.shelf.describe(record)
+                    say(f"{name}: is there; what is said of it is the catalogue's by now")
                 return self.shelf.place(name)
             with self.shelf.building(name) as new:
                 try:
@@ -63,10 +67,25 @@ class Pull:
                 keep(content, new / file.path)
         return []
 
-    def _same(self, entry: Entry) -> bool:
-        """Whether what lies there came from where the catalogue says today."""
-        urls = [source.url for source in self.shelf.record(entry.name).sources]
-        return urls in ([], [source.url for source in entry.sources])
+    def _same(self, entry: Entry) -> Record | None:
+        """What is to be recorded of what lies there; None when it is not what the catalogue knows today."""
+        record = self.shelf.record(entry.name)
+        fetched = {source.url: source for source in record.sources}
+        if record.sources and list(fetched) != [source.url for source in entry.sources]:
+            return None
+        known = {source.url: source.sha256 for source in entry.sources if source.sha256}
+        if any(source.sha256 != known.get(url, source.sha256) for url, source in fetched.items()):
+            self.teller.warn(f"{entry.name}: what is here is not what the catalogue knows by now")
+            return None
+        for file in entry.files.values():
+            there = record.contents.get(file.path)
+            if there is None or there.sha256 != (file.sha256 or there.sha256):
+                self.teller.warn(f"{entry.name}: {file.path} here is not what the catalogue knows by now")
+                return None
+        sources = [
+            source.model_copy(update={"verified": source.verified or source.url in known}) for source in record.sources
+        ]
+        return _described(entry, sources, record.contents)
 
     def _source(self, entry: Entry, source: Source, new: Path) -> Fetched:
         file = self._fetched(entry, source) if self.copy is None else _copy(entry, source, self.copy)
@@ -100,18 +119,22 @@ class Pull:
                     self.teller.warn(f"{entry.name}: nobody vouches for {file.path}; its SHA-256 is {seen}")
                 elif seen != file.sha256:
                     raise Unfit(f"{file.path} is not what the catalogue knows: its SHA-256 is {seen}")
-        return Record(
-            name=entry.name,
-            family=entry.family,
-            languages=list(entry.languages),
-            capabilities=list(entry.capabilities),
-            files={role: file.path for role, file in entry.files.items()},
-            settings=entry.settings,
-            licence=entry.licence,
-            home=entry.home,
-            sources=sources,
-            contents=contents,
-        )
+        return _described(entry, sources, contents)
+
+
+def _described(entry: Entry, sources: list[Fetched], contents: dict[str, Content]) -> Record:
+    return Record(
+        name=entry.name,
+        family=entry.family,
+        languages=list(entry.languages),
+        capabilities=list(entry.capabilities),
+        files={role: file.path for role, file in entry.files.items()},
+        settings=entry.settings,
+        licence=entry.licence,
+        home=entry.home,
+        sources=sources,
+        contents=contents,
+    )
 
 
 def _loose(entry: Entry, copy: Path) -> Path | None:

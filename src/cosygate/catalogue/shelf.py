@@ -145,15 +145,19 @@ class Shelf:
     def finish(self, record: Record) -> None:
         """Puts what `building` gave into its place, with its record, instead of what was there. Under the lock."""
         new = self.beside(record.name, "new")
-        with (new / RECORD).open("xb") as file:
-            file.write(record.model_dump_json(indent=2).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        _write(record, new / RECORD)
         _sync(new)
         self._clear(record.name)
         new.rename(self.place(record.name))
         _sync(self.folder)
         self._sweep(record.name)
+
+    def describe(self, record: Record) -> None:
+        """Another record for what is in place. Under the lock."""
+        with self.building(record.name) as new:
+            _write(record, new / RECORD)
+            (new / RECORD).replace(self.place(record.name) / RECORD)
+        _sync(self.place(record.name))
 
     def forget(self, name: str) -> None:
         """Erases what was fetched so far. Under the lock."""
@@ -178,6 +182,13 @@ class Shelf:
     def _sweep(self, name: str) -> None:
         for what in _UNFINISHED:
             _erase(self.beside(name, what))
+
+
+def _write(record: Record, path: Path) -> None:
+    with path.open("xb") as file:
+        file.write(record.model_dump_json(indent=2).encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _erase(folder: Path) -> None:
