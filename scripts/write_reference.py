@@ -154,7 +154,7 @@ ADVICE = {
     "upload_not_found": "Begin it again: it never was, was aborted or expired, or is someone else's.",
     "version_not_found": "See `GET /v1/task/{task_id}/transcript/versions`.",
     "version_conflict": "Read the newest (`version` names it), and send the corrections with it as `base`.",
-    "too_many_versions": "Nothing more can be corrected here; 500 versions, and 8 MiB of corrections, are kept.",
+    "too_many_versions": "Nothing more can be corrected here; 500 versions, and 4 MiB of corrections, are kept.",
     "audio_gone": "Nothing: the recording was erased.",
     "conflict": _FAMILY,
     "part_conflict": "Do not mix two recordings under one `session_id`; abort it or use another.",

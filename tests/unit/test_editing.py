@@ -4,6 +4,8 @@ refused."""
 from __future__ import annotations
 
 import json
+import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosygate import errors
-from cosygate.model.editing import Changes, Edit, changes_dict, changes_from_dict, replayed, revised
+from cosygate.model.editing import Changes, Edit, changes_dict, changes_from_dict, check_size, replayed, revised
 from cosygate.model.retiming import retimed
 from cosygate.model.transcript import EngineName, Segment, Transcript, Word
 
@@ -68,7 +70,7 @@ def test_a_text_is_corrected_and_words_that_are_still_there_keep_their_times() -
 
 
 def test_what_is_emptied_goes_and_the_rest_is_numbered_anew() -> None:
-    after = revised(TALK, Changes(edits=(Edit(1, text=" "), Edit(2, speaker="Carla"))))
+    after = revised(TALK, Changes(edits=(Edit(1, text=" \u200b"), Edit(2, speaker="Carla"))))
     assert [(s.id, s.text, s.speaker) for s in after.segments] == [
         (0, "good morning everybody", "S1"), (1, "shall we begin", "Carla"),
     ]  # fmt: skip
@@ -90,9 +92,13 @@ def test_a_segment_given_to_somebody_is_all_theirs() -> None:
         Changes({"S1": " Anna"}),
         Changes({"S1": "A" * 65}),
         Changes({"S1": "A\u0000"}),
+        Changes({"S1": "\u200b"}),
+        Changes({"S1": "\u202egnikliv"}),
+        Changes({"S1": "\U0010ffff"}),
         Changes(edits=(Edit(3, text="x"),)),
         Changes(edits=(Edit(1, text="x"), Edit(1, text="y"))),
-        Changes(edits=(Edit(1, text="x" * 10_001),)),
+        Changes(edits=(Edit(1, text="x" * 2_001),)),
+        Changes(edits=(Edit(1, text="a\uffffb"),)),
         Changes(edits=(Edit(1, text="a\u0000b"),)),
         Changes(edits=(Edit(1, text="a\ud800b"),)),
         Changes(edits=(Edit(1, speaker="\n"),)),
@@ -101,6 +107,23 @@ def test_a_segment_given_to_somebody_is_all_theirs() -> None:
 def test_what_cannot_be_kept_is_refused(changes: Changes) -> None:
     with pytest.raises(errors.Invalid):
         revised(TALK, changes)
+
+
+def test_names_are_written_as_people_write_them() -> None:
+    for name in ("安娜", "Ångström-O’Neill 2", "می‌ر", "👩‍💻", "José", "Dr. (Anna)", "ق"):
+        assert revised(TALK, Changes({"S1": name})).segments[0].speaker == name
+
+
+def test_a_transcript_does_not_become_much_more_than_was_heard() -> None:
+    """What one costs to write is known by its recording."""
+    talk = transcript(*(segment(n, "a b c d") for n in range(20)))
+    grown = revised(talk, Changes(edits=tuple(Edit(n, text="x" * 1_000) for n in range(10))))
+    check_size(talk, grown)
+    more = revised(grown, Changes(edits=(Edit(10, text="x" * 2_000),)))
+    with pytest.raises(errors.TooLarge):
+        check_size(talk, more)
+    long = transcript(segment(0, " ".join("abcdefgh" for _ in range(100))))
+    check_size(long, revised(long, Changes(edits=(Edit(0, text="y" * 10_000),))))  # a hundred seconds
 
 
 def test_versions_are_made_anew_from_their_changes() -> None:
@@ -156,12 +179,38 @@ def test_words_are_in_order_and_inside_their_segment(had: list[str], text: str) 
         at = word.start
 
 
-def test_a_hostile_text_takes_no_time() -> None:
-    """10,000 characters against a segment of as many words: bounded by what is compared."""
-    import time
+def test_far_apart_corrections_leave_what_is_between_them() -> None:
+    had = [f"w{n % 97}" if n % 3 else "the" for n in range(300)]
+    text = [*had[:2], "X", *had[3:296], "Y", *had[297:]]
+    before = segment(0, " ".join(had))
+    after = retimed(before, " ".join(text))
+    assert [w.text for w in after] == text
+    assert [w.start for w in after] == [w.start for w in before.words]
+    assert [n for n, w in enumerate(after) if w.confidence is None] == [2, 296]
 
-    before = segment(0, " ".join("ab"[n % 2] for n in range(2_000)))
-    started = time.perf_counter()
-    words = retimed(before, " ".join("ba"[n % 3 % 2] for n in range(5_000)))
-    assert len(words) == 5_000
-    assert time.perf_counter() - started < 1.0
+
+def test_signs_that_the_engine_told_as_words_stay_words() -> None:
+    before = segment(0, "Tom & Jerry pay 5 %")
+    assert [(w.text, w.start) for w in retimed(before, "Tom & Jerry paid 5 %")] == [
+        ("Tom", 0), ("&", 1), ("Jerry", 2), ("paid", 3), ("5", 4), ("%", 5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 10, 1_000])
+def test_a_hostile_text_takes_no_time(kinds: int) -> None:
+    """Words that are compared grow with the text, and no faster."""
+    chance = random.Random(kinds)
+    had, text = (" ".join(f"a{chance.randrange(kinds)}" for _ in range(5_000)) for _ in range(2))
+    before = segment(0, had)
+    started = time.process_time()
+    assert len(retimed(before, text)) == 5_000
+    assert time.process_time() - started < 1.0
+
+
+def test_500_versions_of_twelve_hours_are_made_in_seconds() -> None:
+    talk = transcript(*(segment(n, "one two three four five six", speaker=f"S{n % 4}") for n in range(10_000)))
+    names = [{f"name {n - 50}" if n >= 50 else "S0": f"name {n}"} if n % 50 == 0 else {} for n in range(499)]
+    story = [Changes(names[n], (Edit(n, text="one two three, changed"),)) for n in range(499)]
+    started = time.process_time()
+    assert replayed(talk, story).segments[0].text == "one two three, changed"
+    assert time.process_time() - started < 10.0

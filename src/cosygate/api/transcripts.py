@@ -7,7 +7,6 @@ GET    /v1/task/{task_id}/transcript/versions    all of them
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ from cosygate.api.described import problem_responses
 from cosygate.api.tasks import ONE, checked, when
 from cosygate.flows.editing import Editing
 from cosygate.model.editing import Changes, Edit, Version
-from cosygate.model.formats import MEDIA_TYPES, Format, write
+from cosygate.model.formats import MEDIA_TYPES, Format
 from cosygate.model.principal import Scope
 from cosygate.ports.callers import Callers
 
@@ -32,7 +31,7 @@ _MOST = 1_000_000  # beyond every segment's id and version's number
 class SegmentEdit(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     id: int = Field(ge=0, le=_MOST, description="Of the segment, in the version `base`.")
-    text: str | None = Field(None, description="At most 10,000 characters; empty: the segment goes.")
+    text: str | None = Field(None, description="At most 2,000 characters, or 100 a second; empty: the segment goes.")
     speaker: str | None = Field(None, description="Whose it is: 1 to 64 characters.")
 
 
@@ -106,8 +105,7 @@ def router(editing: Editing, callers: Callers, pace: BodyPace) -> APIRouter:
         """The transcript in one of its formats: as it was corrected last, or the `version` asked for. 409 while there
         is none."""
         caller = await identify(request, callers, Scope.TASK_READ)
-        found = await editing.transcript(caller, checked(task_id), version)
-        text = await asyncio.to_thread(write, found, format)
+        text = await editing.written(caller, checked(task_id), format, version)
         return Response(text, media_type=MEDIA_TYPES[format])
 
     @routes.patch(

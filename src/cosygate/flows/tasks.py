@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 
 from cosygate import errors
@@ -12,7 +10,6 @@ from cosygate.kit.clock import Clock
 from cosygate.kit.logs import logger
 from cosygate.model.job import TERMINAL, Job, JobEvent, JobState
 from cosygate.model.principal import Principal
-from cosygate.model.transcript import Transcript, transcript_from_dict
 from cosygate.model.upload import Listing
 from cosygate.ports.blobs import DirectAudio, PartStore, ResultStore
 from cosygate.ports.records import Events, JobRecords
@@ -59,14 +56,14 @@ class Tasks:
             raise errors.TaskUnfinished(f"the task is {job.state}", state=str(job.state))
         return job
 
-    async def transcript(self, caller: Principal, task_id: str) -> Transcript:
-        """As the recogniser told it. Raises as `finished` does."""
+    async def stored_transcript(self, caller: Principal, task_id: str) -> bytes:
+        """As the recogniser told it: JSON, perhaps megabytes. Raises as `finished` does."""
         job = await self.finished(caller, task_id)
         assert job.result_fence is not None  # noqa: S101 - for the type checker: `finished` has looked
         data = await self._results.get(job.id, job.result_fence)
         if data is None:
             raise errors.TaskNotFound()  # deleted between the two reads
-        return await asyncio.to_thread(lambda: transcript_from_dict(json.loads(data)))  # it may be megabytes
+        return data
 
     async def audio(self, caller: Principal, task_id: str) -> tuple[Job, Listing]:
         """The stored recording's listing. Raises TaskNotFound, AudioGone."""

@@ -18,8 +18,13 @@ from cosygate.model.transcript import Segment, Transcript, Word, join_texts
 
 FIRST = 1  # the recogniser's
 MOST_VERSIONS = 500  # of a transcript: reading one makes those before it
-MOST_BYTES = 8 << 20  # of all its versions' changes together
-NAME_MAX, TEXT_MAX = 64, 10_000  # characters of a speaker's name, of a segment's text
+MOST_BYTES = 4 << 20  # of all its versions' changes together: five times the text of twelve hours
+NAME_MAX = 64  # characters of a speaker's name
+TEXT_MAX, TEXT_PER_S = 2_000, 100  # of a segment's text, whatever its length, and per second: nobody says so much
+GROWTH_FREE = 10_000  # characters, beyond twice what was recognised, that a transcript may have in all
+# General categories of Unicode (UAX #44): what no text may have, and what nobody sees.
+_NOT_KEPT, _UNSEEN = frozenset({"Cc", "Cs", "Cn"}), frozenset({"Cf", "Co", "Mn", "Me", "Zs"})
+_JOINERS = frozenset("\u200c\u200d")  # within Persian words, and emoji
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +72,21 @@ def revised(transcript: Transcript, changes: Changes) -> Transcript:
 
     Raises Invalid for what names no segment or speaker, says something twice, or is no text that can be kept.
     """
-    _check_names(transcript, changes.speakers)
-    edits = {edit.id: edit for edit in changes.edits}
-    if len(edits) < len(changes.edits):
-        raise errors.Invalid("a segment is named twice")
-    segments: list[Segment] = []
-    for segment in transcript.segments:
-        told = _renamed(segment, changes.speakers) if changes.speakers else segment
-        edit = edits.pop(segment.id, None)
-        if edit is not None:
-            told = _edited(told, edit)
-            if not told.text:
-                continue
-        segments.append(told)
-    if edits:
-        raise errors.Invalid(f"this version has no segment {min(edits)}")
-    numbered = tuple(replace(segment, id=number) for number, segment in enumerate(segments))
-    return replace(transcript, segments=numbered, text=join_texts(s.text for s in numbered))
+    _check(transcript.segments, changes)
+    return _told(transcript, _changed(transcript.segments, changes))
+
+
+def check_size(first: Transcript, after: Transcript) -> None:
+    """Raises TooLarge when a correction makes more of what was recognised (`first`) than a transcript of it can be:
+    the cost of writing one is known by the recording."""
+    most = 2 * len(first.text) + GROWTH_FREE
+    if sum(len(segment.text) for segment in after.segments) > most:
+        raise errors.TooLarge(f"this transcript has at most {most} characters", limit=most)
 
 
 def replayed(first: Transcript, changes: Sequence[Changes]) -> Transcript:
-    """The newest version: `first` is the recogniser's, `changes` are those of versions 2, 3, … in order."""
+    """The newest version: `first` is the recogniser's, `changes` are those of versions 2, 3, … in order. They were
+    checked when they were saved."""
     state, chain = len(changes), []
     while state > 0:
         change = changes[state - 1]
@@ -96,38 +95,84 @@ def replayed(first: Transcript, changes: Sequence[Changes]) -> Transcript:
         else:
             chain.append(change)
             state -= 1
-    transcript = first
+    segments = first.segments
     for change in reversed(chain):
-        transcript = revised(transcript, change)
-    return replace(transcript, version=len(changes) + FIRST)
+        segments = _changed(segments, change)
+    return replace(_told(first, segments), version=len(changes) + FIRST)
 
 
-def _check_names(transcript: Transcript, names: Mapping[str, str]) -> None:
-    if not names:
-        return
-    known = {segment.speaker for segment in transcript.segments}
-    known |= {word.speaker for segment in transcript.segments for word in segment.words}
-    if not names.keys() <= known:
-        raise errors.Invalid("this version has no such speaker")
-    for name in names.values():
-        _check_name(name)
+def _told(transcript: Transcript, segments: tuple[Segment, ...]) -> Transcript:
+    if segments is transcript.segments:
+        return transcript
+    return replace(transcript, segments=segments, text=join_texts(segment.text for segment in segments))
+
+
+def _changed(segments: tuple[Segment, ...], changes: Changes) -> tuple[Segment, ...]:
+    """What does not change is not made anew: of 500 versions of twelve hours each costs a look at its segments."""
+    edits = {edit.id: edit for edit in changes.edits}
+    found: list[Segment] = []
+    for segment in segments:
+        told = _renamed(segment, changes.speakers) if changes.speakers else segment
+        if (edit := edits.get(segment.id)) is not None:
+            told = _edited(told, edit)
+            if not told.text:
+                continue
+        found.append(told if told.id == len(found) else replace(told, id=len(found)))
+    return tuple(found)
+
+
+def _check(segments: Sequence[Segment], changes: Changes) -> None:
+    """Raises Invalid."""
+    by_id = {segment.id: segment for segment in segments}
+    ids = {edit.id for edit in changes.edits}
+    if len(ids) < len(changes.edits):
+        raise errors.Invalid("a segment is named twice")
+    if unknown := ids - by_id.keys():
+        raise errors.Invalid(f"this version has no segment {min(unknown)}")
+    for edit in changes.edits:
+        if edit.speaker is not None:
+            _check_name(edit.speaker)
+        if edit.text is not None:
+            _check_text(edit.text, by_id[edit.id])
+    if changes.speakers:
+        known = {segment.speaker for segment in segments}
+        known |= {word.speaker for segment in segments for word in segment.words}
+        if not changes.speakers.keys() <= known:
+            raise errors.Invalid("this version has no such speaker")
+        for name in changes.speakers.values():
+            _check_name(name)
 
 
 def _check_name(name: str) -> None:
-    if not name or name != " ".join(name.split()) or len(name) > NAME_MAX or not _can_be_kept(name):
-        raise errors.Invalid(f"a speaker's name has 1 to {NAME_MAX} characters, and no space around it")
+    """Told in subtitles before what they say: something to be seen, on one line, that turns no writing around."""
+    kinds = [unicodedata.category(char) for char in name if char not in _JOINERS]
+    plain = name == " ".join(name.split()) and not any(kind in _NOT_KEPT or kind in ("Cf", "Co") for kind in kinds)
+    if not (plain and len(name) <= NAME_MAX and _seen(name)):
+        raise errors.Invalid(f"a speaker's name has 1 to {NAME_MAX} characters that can be seen")
 
 
-def _can_be_kept(text: str) -> bool:
-    """No control characters, no halves of surrogate pairs: databases and subtitle files take neither."""
-    return text.isprintable() or not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
+def _check_text(text: str, segment: Segment) -> None:
+    most = max(TEXT_MAX, round(TEXT_PER_S * (segment.end - segment.start)))
+    if len(text) > most:
+        raise errors.Invalid(f"this segment's text has at most {most} characters")
+    text = " ".join(text.split())
+    if not text.isprintable() and any(unicodedata.category(char) in _NOT_KEPT for char in text):
+        raise errors.Invalid("a segment's text has control characters, or what is no character")
+
+
+def _seen(text: str) -> bool:
+    return any(unicodedata.category(char) not in _UNSEEN for char in text)
 
 
 def _renamed(segment: Segment, names: Mapping[str, str]) -> Segment:
     def after(speaker: str | None) -> str | None:
         return names.get(speaker, speaker) if speaker is not None else None
 
-    words = tuple(replace(w, speaker=after(w.speaker)) for w in segment.words)
+    words = segment.words
+    if any(word.speaker in names for word in words):
+        words = tuple(replace(word, speaker=after(word.speaker)) for word in words)
+    elif segment.speaker not in names:
+        return segment
     return _one_voice(replace(segment, speaker=after(segment.speaker), words=words))
 
 
@@ -144,14 +189,13 @@ def _nobodys(words: tuple[Word, ...]) -> tuple[Word, ...]:
 
 def _edited(segment: Segment, edit: Edit) -> Segment:
     if edit.speaker is not None:
-        _check_name(edit.speaker)
         segment = replace(segment, speaker=edit.speaker, words=_nobodys(segment.words))
     if edit.text is None:
         return segment
     text = " ".join(edit.text.split())
-    if len(text) > TEXT_MAX or not _can_be_kept(text):
-        raise errors.Invalid(f"a segment's text has at most {TEXT_MAX} characters, none of them a control character")
     if text == segment.text:
         return segment
+    if not _seen(text):
+        return replace(segment, text="")
     # The recogniser was so sure of what it heard, not of this.
     return _one_voice(replace(segment, text=text, words=retimed(segment, text), confidence=None))

@@ -1,18 +1,26 @@
 """Words of a text that somebody has corrected: those that are still there keep their times, the others get the time of
-what they replace, in proportion to letters."""
+what they replace, in proportion to letters.
+
+Which words are still there is found by what is the same at both ends, then by words that are there once in both texts
+(or three in a row, where no single one is), and so on between those (Bram Cohen's patience diff): in time that grows
+with the length alone, whatever the texts are.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 
 from cosygate.model.subtitles.script import pieces
 from cosygate.model.transcript import Segment, Word
 
-_COMPARED = 120  # words at most, behind what is the same at both ends: comparing takes up to the cube of them
+_DEPTH = 6  # of looking between words that were found for others
 _JOINED = 8  # ideographs at most that an engine tells as one word
 _WHOLE = 1 << 30  # columns: no token is cut for its length
+
+_Range = tuple[int, int]  # from, and to (not included)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ def retimed(segment: Segment, text: str) -> tuple[Word, ...]:
     tokens = list(_tokens(text, frozenset(had)))
     has = [_letters(token) for token in tokens]
     words: list[Word] = []
-    for same, (a, b), (c, d) in _stretches(had, has):
+    for same, (a, b), (c, d) in _stretches(had, has, (0, len(had)), (0, len(has)), _DEPTH):
         if same:
             words += (replace(word, text=token) for word, token in zip(old[a:b], tokens[c:d], strict=True))
         elif c < d:
@@ -44,7 +52,7 @@ def retimed(segment: Segment, text: str) -> tuple[Word, ...]:
 
 def _tokens(text: str, known: frozenset[str]) -> Iterator[str]:
     """What can be a word: what stands between spaces; each ideograph, or several that the engine told as one
-    (`known`, by their letters). Nothing without letters."""
+    (`known`, by their letters). What has no letters is one only where the engine told it as one."""
     for token in text.split():
         parts = list(pieces(token, _WHOLE, wide=True))
         at = 0
@@ -53,29 +61,64 @@ def _tokens(text: str, known: frozenset[str]) -> Iterator[str]:
             fits = (n for n in range(most, 1, -1) if _letters("".join(parts[at : at + n])) in known)
             until = at + next(fits, 1)
             word = "".join(parts[at:until])
-            if _letters(word):
+            if any(map(str.isalnum, word)) or word in known:
                 yield word
             at = until
 
 
 def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text.lower()))
+    """What words are compared by; of what has none ("&"), all of it."""
+    return "".join(filter(str.isalnum, text.lower())) or text
 
 
-def _stretches(had: Sequence[str], has: Sequence[str]) -> Iterator[tuple[bool, tuple[int, int], tuple[int, int]]]:
-    """Whether they are the same, from and to in `had`, from and to in `has`."""
-    shorter = min(len(had), len(has))
-    head = next((n for n in range(shorter) if had[n] != has[n]), shorter)
-    tail = next((n for n in range(shorter - head) if had[-1 - n] != has[-1 - n]), shorter - head)
-    yield True, (0, head), (0, head)
-    a, b, c, d = head, len(had) - tail, head, len(has) - tail
-    if max(b - a, d - c) > _COMPARED:
-        yield False, (a, b), (c, d)
+def _stretches(
+    had: Sequence[str], has: Sequence[str], old: _Range, new: _Range, depth: int
+) -> Iterator[tuple[bool, _Range, _Range]]:
+    """In order: whether they are the same, and which of `had` and of `has` they are."""
+    (a, b), (c, d) = old, new
+    shorter = min(b - a, d - c)
+    head = next((n for n in range(shorter) if had[a + n] != has[c + n]), shorter)
+    tail = next((n for n in range(shorter - head) if had[b - 1 - n] != has[d - 1 - n]), shorter - head)
+    yield True, (a, a + head), (c, c + head)
+    a, b, c, d = a + head, b - tail, c + head, d - tail
+    found: list[tuple[int, int]] = []
+    if a < b and c < d and depth:
+        found = _landmarks(had, has, (a, b), (c, d), 1) or _landmarks(had, has, (a, b), (c, d), 3)
+    if found:
+        for i, j in found:
+            yield from _stretches(had, has, (a, i), (c, j), depth - 1)
+            yield True, (i, i + 1), (j, j + 1)
+            a, c = i + 1, j + 1
+        yield from _stretches(had, has, (a, b), (c, d), depth - 1)
     else:
-        matcher = SequenceMatcher(None, had[a:b], has[c:d], autojunk=False)
-        for kind, low, high, new_low, new_high in matcher.get_opcodes():
-            yield kind == "equal", (a + low, a + high), (c + new_low, c + new_high)
-    yield True, (b, len(had)), (d, len(has))
+        yield False, (a, b), (c, d)
+    yield True, (b, b + tail), (d, d + tail)
+
+
+def _landmarks(had: Sequence[str], has: Sequence[str], old: _Range, new: _Range, row: int) -> list[tuple[int, int]]:
+    """Words that begin a row of so many that is there once in both: as many as are in the same order in both (the
+    longest rising sequence)."""
+    here = {at: tuple(had[at : at + row]) for at in range(old[0], old[1] - row + 1)}
+    there = {at: tuple(has[at : at + row]) for at in range(new[0], new[1] - row + 1)}
+    once = {words for words, count in Counter(here.values()).items() if count == 1}
+    once &= {words for words, count in Counter(there.values()).items() if count == 1}
+    place = {words: at for at, words in there.items() if words in once}
+    ends: list[int] = []  # the lowest place that a sequence of each length ends with
+    chain: list[tuple[int, int, int]] = []  # in `had`, in `has`, and which one of the chain stands before it, or -1
+    last: list[int] = []  # for each length, which of the chain ends it
+    for at, words in here.items():
+        if (to := place.get(words)) is None:
+            continue
+        length = bisect_left(ends, to)
+        ends[length : length + 1] = [to]
+        last[length : length + 1] = [len(chain)]
+        chain.append((at, to, last[length - 1] if length else -1))
+    found: list[tuple[int, int]] = []
+    link = last[-1] if last else -1
+    while link >= 0:
+        at, to, link = chain[link]
+        found.append((at, to))
+    return found[::-1]
 
 
 def _slot(segment: Segment, a: int, b: int) -> _Slot:

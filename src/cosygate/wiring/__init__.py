@@ -29,6 +29,7 @@ from cosygate.flows.tasks import Tasks
 from cosygate.flows.transcribe import Transcribe
 from cosygate.flows.webhooks import Sender
 from cosygate.kit.clock import Clock, Randomness
+from cosygate.kit.lines import Lines
 from cosygate.kit.networks import MetricsDoor
 from cosygate.ports.queue import Broker, Queue
 from cosygate.ports.records import Leases, Outbox
@@ -44,6 +45,8 @@ from cosygate.wiring.secrets import issue_token, jwt_secret
 from cosygate.wiring.stores import database_url
 from cosygate.wiring.telling import begin_telling
 from cosygate.wiring.webhooks import webhook_parts
+
+_TRANSCRIPTS, _TRANSCRIPTS_EACH = 4, 64  # that are written at once, and calls of one caller that wait for that
 
 __all__ = ["House", "database_url", "issue_token", "jwt_secret", "open_house"]
 
@@ -129,6 +132,8 @@ async def open_house(
             clock=clock,
             direct=store.direct,
         )
+        lines = Lines(_TRANSCRIPTS, each=_TRANSCRIPTS_EACH, name="transcripts")
+        stack.callback(lines.close)
         housekeeping = Housekeeping(
             uploads=records.uploads,
             jobs=records.jobs,
@@ -162,7 +167,7 @@ async def open_house(
             ingest=ingest,
             gate=protection.gate,
             tasks=tasks,
-            editing=Editing(tasks=tasks, versions=records.versions, clock=clock),
+            editing=Editing(tasks=tasks, versions=records.versions, lines=lines, clock=clock),
             engines=engines,
             readiness=readiness,
             measure=lambda: measure(records.depth, store.survey, engines, clock.now()),
