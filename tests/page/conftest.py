@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import shutil
 import time
 import wave
@@ -17,7 +18,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.support.server import Server
+from tests.support.server import READY_S, Server
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 ARGS = [
@@ -80,6 +81,31 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"engines": 1, "engine_slots": 1, "drain_s": 0}
     with Server(folder, recogniser="scripted", script=_script(folder, delay_s=1.0), **settings) as running:
         yield running
+
+
+def talking(folder: Path, **members: Any) -> Iterator[Server]:
+    """Knows who speaks: S1, S2, S1 and S3 in turn."""
+    lines = [{"text": f"This is line number {n}.", "speaker": who} for n, who in enumerate(("S1", "S2", "S1", "S3"), 1)]
+    script = _script(folder, texts=lines, capabilities=["speakers", "words"], **members)
+    with Server(folder, recogniser="scripted", script=script, engines=1) as running:
+        deadline = time.monotonic() + READY_S
+        with running.http() as http:
+            while not http.get("/v1/models").json()["engines"]:  # the page offers what its engine can
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def talking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Every line has two seconds."""
+    yield from talking(tmp_path_factory.mktemp("talking"))
+
+
+@pytest.fixture
+def sub(request: pytest.FixtureRequest) -> str:
+    """Everybody has a list of their own."""
+    return re.sub(r"\W+", "-", request.node.name)
 
 
 class Guard:
@@ -189,3 +215,18 @@ def open_transcript(page: Page, name: str) -> None:
 def task_id(page: Page) -> str:
     """Of the transcript that is shown."""
     return page.evaluate("location.hash.split('/').pop()")
+
+
+@pytest.fixture
+def talk(visit: Visit, talking_server: Server, sub: str) -> Page:
+    """Shows a transcript of four lines, two seconds each, by S1, S2, S1 and S3."""
+    return read_talk(visit(talking_server, sub))
+
+
+def read_talk(page: Page) -> Page:
+    page.locator("#options summary").click()
+    page.get_by_label("Speakers", exact=True).select_option("3")
+    choose(page, ("talk.wav", speech(8, 60)))
+    expect(page.locator(".line")).to_have_count(4)  # it was opened by itself
+    expect(page.locator(".chip")).to_have_count(3)
+    return page

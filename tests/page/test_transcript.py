@@ -19,12 +19,6 @@ SOUND = "document.querySelector('audio')"
 
 
 @pytest.fixture
-def sub(request: pytest.FixtureRequest) -> str:
-    """Everybody has a list of their own."""
-    return re.sub(r"\W+", "-", request.node.name)
-
-
-@pytest.fixture
 def reader(visit: Visit, server: Server, sub: str) -> Iterator[Page]:
     """Shows a transcript of eight lines, two seconds each."""
     page = visit(server, sub)

@@ -61,6 +61,8 @@ export function complain(problem) {
   notices.append(notice);
 }
 
+let pending = null; // takes the answer of the question that is shown
+
 /** Asks before something that cannot be undone. Escape and the first button mean no. */
 export function confirm({ title, text, yes, no = "Keep it", danger = false }) {
   const dialog = document.getElementById("confirm");
@@ -70,13 +72,17 @@ export function confirm({ title, text, yes, no = "Keep it", danger = false }) {
   accept.textContent = yes;
   refuse.textContent = no;
   accept.className = danger ? "button danger" : "button strong";
-  if (dialog.open) dialog.close("no");
-  dialog.returnValue = "no";
-  accept.onclick = () => dialog.close("yes");
-  refuse.onclick = () => dialog.close("no");
+  const settle = (answer) => {
+    pending?.(answer);
+    pending = null;
+    if (dialog.open) dialog.close();
+  };
+  settle(false); // a question that nobody has answered
+  accept.onclick = () => settle(true);
+  refuse.onclick = () => settle(false);
+  // The event comes some time after the closing: by then the next question may be on the screen.
+  dialog.onclose = () => { if (!dialog.open) settle(false); };
   dialog.showModal();
   refuse.focus();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
+  return new Promise((resolve) => { pending = resolve; });
 }

@@ -1,35 +1,33 @@
 // The transcript's lines: one per segment, with its time. Clicking one asks to hear it; the one being heard is marked.
 
 import { h } from "/page/dom.js";
+import { voiceOf } from "/page/edits.js";
+import { Following } from "/page/following.js";
+import { calledVoice, partsOf, Voices } from "/page/voices.js";
 import { clock } from "/page/words.js";
 
-export const VOICES = 6; // colours in the style sheet
-
-const STILL = matchMedia("(prefers-reduced-motion: reduce)");
-const HANDS_OFF_MS = 4_000; // how long after the user scrolled the page does not scroll by itself
+/** Whether two segments look the same as lines. */
+function alike(one, other) {
+  const looks = ({ text, start, speaker, words = [] }) => JSON.stringify([text, start, speaker, words.map((word) => word.speaker)]);
+  return looks(one) === looks(other);
+}
 
 /** Event `pick`, with the segment as detail: somebody wants to hear it. */
 export class Lines extends EventTarget {
   segments = [];
   #items = []; // the <li> of each segment
-  #voices = new Map(); // speaker or channel → its number, in the order of appearance
-  #current = -1;
-  #scrolledAt = 0;
+  #following = new Following();
+  voices = new Voices();
 
   constructor() {
     super();
     this.list = h("ol", { class: "lines", onclick: (event) => this.#click(event), onkeydown: (event) => this.#key(event) });
     this.element = h("div", { role: "log", "aria-label": "What was said", "aria-live": "off" }, this.list);
-    this.#onScroll = () => { this.#scrolledAt = performance.now(); };
-    addEventListener("wheel", this.#onScroll, { passive: true });
-    addEventListener("touchmove", this.#onScroll, { passive: true });
+    this.#following.show(this.#items, this.segments);
   }
 
-  #onScroll;
-
   close() {
-    removeEventListener("wheel", this.#onScroll);
-    removeEventListener("touchmove", this.#onScroll);
+    this.#following.close();
   }
 
   /** Whether new lines are read out by screen readers: while they are being recognised. */
@@ -39,13 +37,12 @@ export class Lines extends EventTarget {
 
   /** Makes the lines those of `segments`, leaving them alone when they are so already. */
   fill(segments) {
-    const same = segments.length === this.segments.length &&
-      segments.every((segment, at) => segment.text === this.segments[at].text && segment.start === this.segments[at].start);
-    if (same) return;
+    if (segments.length === this.segments.length && segments.every((segment, at) => alike(segment, this.segments[at]))) return;
     this.clear();
     const items = segments.map((segment) => this.#make(segment));
     this.segments = [...segments];
     this.#items = items;
+    this.#following.show(this.#items, this.segments);
     this.list.replaceChildren(...items);
     this.#settle();
   }
@@ -53,71 +50,55 @@ export class Lines extends EventTarget {
   clear() {
     this.segments = [];
     this.#items = [];
-    this.#voices.clear();
-    this.#current = -1;
+    this.#following.show(this.#items, this.segments);
+    this.voices.clear();
     this.list.replaceChildren();
   }
 
   /** Adds a segment at its place in time: channels that are recognised one after the other interleave. */
   add(segment) {
-    const at = this.#after(segment.start);
+    const at = this.#following.after(segment.start);
     const item = this.#make(segment);
     item.classList.add("fresh");
     this.list.insertBefore(item, this.#items[at] ?? null);
     this.segments.splice(at, 0, segment);
     this.#items.splice(at, 0, item);
-    if (this.#current >= at) this.#current += 1;
-    this.#settle();
+    this.#following.inserted(at);
+    this.#settle(at, at + 2);
   }
 
   /** Marks the line at `seconds`, and brings it into view while `follow`. */
   mark(seconds, follow) {
-    const at = this.#after(seconds + 0.02) - 1; // a seek may land a little before what was asked for
-    if (at === this.#current) return;
-    this.#items[this.#current]?.removeAttribute("aria-current");
-    this.#current = at;
-    const item = this.#items[at];
-    if (!item) return;
-    item.setAttribute("aria-current", "true");
-    if (follow && performance.now() - this.#scrolledAt > HANDS_OFF_MS) {
-      item.scrollIntoView({ block: "nearest", behavior: STILL.matches ? "instant" : "smooth" });
-    }
+    this.#following.mark(seconds, follow);
   }
 
-  /** The number of a segment's voice (its speaker, else its channel), or -1. */
-  voiceOf({ speaker, channel }) {
-    const key = speaker ?? channel;
-    if (key === undefined) return -1;
-    if (!this.#voices.has(key)) this.#voices.set(key, this.#voices.size % VOICES);
-    return this.#voices.get(key);
-  }
-
-  /** How many segments start at or before `seconds`. */
-  #after(seconds) {
-    let [low, high] = [0, this.segments.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.segments[middle].start <= seconds) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+  /** Whose line is being heard: its place, or -1. */
+  get current() {
+    return this.#following.current;
   }
 
   #make(segment) {
-    const voice = this.voiceOf(segment);
-    const name = segment.speaker ?? (segment.channel === undefined ? null : `Channel ${segment.channel + 1}`);
+    const voice = this.voices.of(segment);
+    const name = calledVoice(voiceOf(segment));
     const time = clock(segment.start);
     return h("li", { class: "line", dataset: voice < 0 ? {} : { voice } },
       h("button", { class: "stamp", type: "button", tabindex: "-1", "aria-label": `Hear from ${time}` }, time),
-      h("p", {}, name ? h("span", { class: "voice" }, name) : null, segment.text));
+      h("p", {}, name ? h("span", { class: "voice" }, name) : null, this.#said(segment)));
+  }
+
+  /** The text; where others speak in the same line, their parts in their colours, each with a name. */
+  #said(segment) {
+    const parts = partsOf(segment);
+    return !parts ? segment.text : parts.map((part, at) => h("span", { class: "part", dataset: { voice: this.voices.of(part) } },
+      at || part.speaker !== segment.speaker ? h("span", { class: "part-voice" }, `${part.speaker ?? "?"}: `) : null, part.text));
   }
 
   /** One line is the list's stop for Tab (arrows walk the others). A voice is named where it changes. */
-  #settle() {
+  #settle(from = 0, to = this.#items.length) {
     if (!this.list.querySelector('.stamp[tabindex="0"]')) this.#items[0]?.firstChild.setAttribute("tabindex", "0");
-    this.#items.forEach((item, at) => {
-      item.classList.toggle("same-voice", at > 0 && item.dataset.voice === this.#items[at - 1].dataset.voice);
-    });
+    for (let at = from; at < Math.min(to, this.#items.length); at++) {
+      this.#items[at].classList.toggle("same-voice", at > 0 && voiceOf(this.segments[at]) === voiceOf(this.segments[at - 1]));
+    }
   }
 
   #click(event) {

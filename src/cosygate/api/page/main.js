@@ -3,6 +3,7 @@
 
 import { Api } from "/page/api.js";
 import { complain, confirm } from "/page/dom.js";
+import { Drafts } from "/page/drafts.js";
 import { watchDrop } from "/page/drop.js";
 import { Live } from "/page/live.js";
 import { showLive } from "/page/live-place.js";
@@ -14,10 +15,11 @@ import { TaskView } from "/page/task-view.js";
 import { Tasks } from "/page/tasks.js";
 import { Uploads } from "/page/uploads.js";
 
-const signIn = new SignIn({ confirm });
+const signIn = new SignIn({ confirm, unsaved: () => Boolean(drafts.count || view?.unsaved) });
 const api = new Api({ token: () => signIn.token, onRefused: (problem) => { rest(); signIn.ask(problem); } });
 const uploads = new Uploads(api, await UploadStore.open());
 const tasks = new Tasks(api, complain);
+const drafts = new Drafts();
 const live = new Live(api, () => ownerOf(signIn.token));
 
 const reading = document.getElementById("reading");
@@ -34,6 +36,7 @@ const liveView = showLive(live, tasks);
 function route() {
   const id = taskInAddress();
   if (!signIn.token || view?.taskId === id) return;
+  if (view?.wouldLose) return void stay(location.hash);
   view?.close();
   view = null;
   const speaking = location.hash === "#/live";
@@ -47,13 +50,23 @@ function route() {
   const moved = document.activeElement === document.body || document.activeElement.closest("#tasks, #live");
   liveView.show(speaking);
   if (!id) return;
-  view = new TaskView({ api, tasks, taskId: id, root, leave: () => {
+  view = new TaskView({ api, tasks, drafts, taskId: id, root, leave: () => {
     location.hash = "#/";
     document.getElementById("choose").focus();
   } });
   view.open();
   // The focus goes along, unless somebody is in the middle of something else.
   if (moved) view.title.focus({ preventScroll: true });
+}
+
+/** Nothing keeps the changes of the open transcript: goes to `address` only if somebody wants to lose them. */
+async function stay(address) {
+  location.hash = `#/task/${encodeURIComponent(view.taskId)}`;
+  if (!(await confirm({ title: "Leave without saving?", text: "This browser has no room to keep your changes.",
+    yes: "Leave", no: "Stay", danger: true }))) return;
+  view?.close();
+  view = null;
+  location.hash = address;
 }
 
 /** Stops everything that uses the token. Nothing is forgotten. */
@@ -67,6 +80,7 @@ function rest() {
 
 signIn.addEventListener("entered", () => {
   rest();
+  drafts.enter(ownerOf(signIn.token));
   live.enter();
   route();
   tasks.start();
@@ -80,10 +94,13 @@ signIn.addEventListener("leaving", async () => {
   const open = uploads.items.size;
   if (open && !(await confirm({ title: "Sign out?", yes: "Sign out", no: "Stay", danger: true,
     text: `${open === 1 ? "One upload is" : `${open} uploads are`} not finished. Signing out gives them up.` }))) return;
+  if ((drafts.count || view?.unsaved) && !(await confirm({ title: "Sign out?", yes: "Sign out", no: "Stay", danger: true,
+    text: "Changes of a transcript are not saved. Signing out gives them up." }))) return;
   await live.leave();
   // A shared machine keeps no recordings of somebody who has left.
   await Promise.allSettled([...uploads.items.keys()].map((id) => uploads.remove(id)));
   rest();
+  drafts.clear();
   history.replaceState(null, "", location.pathname);
   signIn.ask();
 });
@@ -94,7 +111,15 @@ uploads.addEventListener("finished", async ({ detail }) => {
 });
 
 watchDrop({ ready: () => Boolean(signIn.token), take: (files, options) => uploads.add(files, options).catch(complain) });
+document.getElementById("options").addEventListener("toggle", ({ target }) => { // engines come and go
+  if (target.open && signIn.token) offerOptions(api).catch(complain);
+});
 addEventListener("hashchange", route);
+addEventListener("beforeunload", (event) => {
+  view?.keep();
+  if (drafts.count || view?.unsaved) event.preventDefault(); // a draft outlives a reload, but not the tab
+});
+addEventListener("pagehide", () => view?.keep());
 addEventListener("keydown", (event) => view?.onKey(event));
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the open task and must stay

@@ -25,9 +25,10 @@ export function ownerOf(token) {
 export class SignIn extends EventTarget {
   token = "";
 
-  constructor({ confirm }) {
+  /** `unsaved()`: whether changing the caller would lose something. */
+  constructor({ confirm, unsaved }) {
     super();
-    this.confirm = confirm;
+    Object.assign(this, { confirm, unsaved });
     this.screen = document.getElementById("signin");
     this.field = document.getElementById("signin-token");
     this.error = document.getElementById("signin-error");
@@ -70,7 +71,7 @@ export class SignIn extends EventTarget {
       // A link from elsewhere must not silently make this tab somebody else's.
       const change = await this.confirm({
         title: `Sign in as ${claims(token).sub ?? "another caller"}?`,
-        text: `This tab is signed in as ${claims(before).sub ?? "someone else"}.`,
+        text: `This tab is signed in as ${claims(before).sub ?? "someone else"}.${this.unsaved() ? " Changes that are not saved are lost." : ""}`,
         yes: "Change", no: "Stay",
       });
       if (!change) {

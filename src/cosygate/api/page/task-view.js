@@ -5,6 +5,7 @@ import { downloads } from "/page/downloads.js";
 import { taskEvents } from "/page/events.js";
 import { Lines } from "/page/lines.js";
 import { Player } from "/page/player.js";
+import { Reading } from "/page/reading.js";
 import { ACTIVE } from "/page/tasks.js";
 import { bytes, clock, language, when } from "/page/words.js";
 
@@ -13,16 +14,18 @@ const SAY_EVERY = 25; // percent: more would talk over the lines
 export class TaskView {
   #stop = new AbortController();
 
-  /** `leave()` is called when the task is gone. */
-  constructor({ api, tasks, taskId, root, leave }) {
-    Object.assign(this, { api, tasks, taskId, root, leave });
+  /** `leave()` is called when the task is gone. `drafts`: what is not saved yet. */
+  constructor({ api, tasks, drafts, taskId, root, leave }) {
+    Object.assign(this, { api, tasks, drafts, taskId, root, leave });
     this.path = `/v1/task/${encodeURIComponent(taskId)}`;
     this.lines = new Lines();
     this.player = new Player(api, taskId);
-    this.player.voiceOf = (segment) => this.lines.voiceOf(segment);
+    this.player.voiceOf = (segment) => this.lines.voices.of(segment);
+    this.reading = new Reading({ api, path: this.path, taskId, drafts, lines: this.lines, player: this.player, signal: this.#stop.signal });
+    this.reading.addEventListener("shown", () => this.#show(this.task));
     this.lines.addEventListener("pick", ({ detail }) => this.player.playFrom(detail.start));
     this.player.addEventListener("time", () => {
-      if (this.player.time > 0 || this.player.playing) this.lines.mark(this.player.time, this.player.playing);
+      if (this.player.time > 0 || this.player.playing) this.reading.mark(this.player.time, this.player.playing);
     });
     this.#build();
   }
@@ -34,20 +37,36 @@ export class TaskView {
       await this.#reload();
       this.player.open();
       if (ACTIVE.has(this.task.state)) await this.#follow();
-      if (this.task.state === "succeeded") await this.#read();
+      if (this.task.state === "succeeded") await this.reading.open();
     } catch (problem) {
       if (!this.#stop.signal.aborted) this.#fail(problem);
     }
   }
 
+  /** Whether changes are not saved, and whether they would be lost by leaving. */
+  get unsaved() {
+    return this.reading.unsaved;
+  }
+
+  get wouldLose() {
+    return this.reading.wouldLose;
+  }
+
+  /** Puts what is not saved where a reload leaves it. */
+  keep() {
+    this.reading.editing?.keep();
+  }
+
   close() {
     this.#stop.abort();
+    this.reading.close();
     this.player.close();
     this.lines.close();
   }
 
   /** Space plays and pauses wherever it means nothing else. */
   onKey(event) {
+    if (this.reading.onKey(event)) return;
     if (event.key !== " " || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
     if (event.target.closest("button, a, input, select, textarea, summary, dialog")) return;
     event.preventDefault();
@@ -63,6 +82,7 @@ export class TaskView {
     this.lines.live = true;
     for await (const { kind, data } of taskEvents(this.api, this.taskId, { signal: this.#stop.signal })) {
       if (kind === "segment") {
+        if (!ACTIVE.has(this.task.state)) continue; // on its way when it was cancelled here
         this.lines.add(data);
         this.player.show(this.lines.segments);
       } else if (kind === "restarted") { // claimed again: it is recognised from the start
@@ -78,20 +98,12 @@ export class TaskView {
     say({ succeeded: "The transcript is complete.", failed: "Recognition failed.", cancelled: "Cancelled." }[this.task.state] ?? "");
   }
 
-  async #read() {
-    const transcript = await this.api.json(`${this.path}/transcript?format=json`, { signal: this.#stop.signal });
-    this.transcript = transcript;
-    this.lines.fill(transcript.segments);
-    this.player.show(transcript.segments, transcript.duration);
-    this.#show(this.task);
-  }
-
   #build() {
     this.title = h("h1", { tabindex: "-1" });
     this.meta = h("p", { class: "quiet small meta" });
     this.bin = h("button", { class: "button plain", type: "button", onclick: () => this.#delete() }, icon("bin"), h("span", {}));
     this.copy = h("button", { class: "button plain", type: "button", onclick: () => this.#copy() }, icon("copy"), h("span", {}, "Copy"));
-    this.downloads = downloads(this.api, this.path, () => this.task.file);
+    this.downloads = downloads(this.api, this.path, () => ({ name: this.task.file, version: this.reading.transcript?.version }));
     this.bar = h("progress", { max: "100", value: "0", "aria-label": "Recognition" });
     this.stage = h("span", {});
     this.going = h("div", { class: "going" }, h("p", { class: "small" }, this.stage), this.bar);
@@ -100,9 +112,9 @@ export class TaskView {
       h("header", { class: "task-head" },
         h("a", { class: "button plain back", href: "#/" }, icon("left"), "All transcripts"),
         this.title, this.meta,
-        h("div", { class: "actions" }, this.downloads, h("span", { class: "actions-end" }, this.copy, this.bin)),
-        this.going, this.ended),
-      this.lines.element, this.player.element);
+        h("div", { class: "actions" }, this.downloads, h("span", { class: "actions-end" }, this.reading.button, this.copy, this.bin)),
+        this.going, this.ended, this.reading.head),
+      this.reading.body, this.player.element);
     for (const part of [this.downloads, this.copy, this.going, this.ended]) part.hidden = true;
   }
 
@@ -115,8 +127,10 @@ export class TaskView {
     const done = state === "succeeded";
     setText(this.title, name);
     document.title = `${name} · CosyGate`;
-    const engine = this.transcript?.engine;
-    const spoken = result?.language ?? this.transcript?.language;
+    const { transcript, editing } = this.reading;
+    this.root.classList.toggle("is-edited", Boolean(editing));
+    const engine = transcript?.engine;
+    const spoken = result?.language ?? transcript?.language;
     setText(this.meta, [result ? clock(result.duration) : "", spoken ? language(spoken) : "",
       result?.flags?.includes("language_mismatch") ? "not in a language of the model" : "", engine?.model ?? "",
       when(task.created_at), bytes(task.size)].filter(Boolean).join(" · "));
@@ -132,8 +146,9 @@ export class TaskView {
   }
 
   #showEnd({ state, error }, changed) {
-    if (!changed && !(state === "succeeded" && this.transcript)) return;
-    const silent = state === "succeeded" && this.transcript && !this.transcript.segments.length;
+    const { transcript } = this.reading;
+    if (!changed && !(state === "succeeded" && transcript)) return;
+    const silent = state === "succeeded" && transcript && !transcript.segments.length;
     const words = {
       failed: () => h("div", { class: "verdict bad", role: "alert" }, h("strong", {}, "This recording could not be transcribed. "),
         error?.detail ?? "", " ", error?.code ? h("span", { class: "trace" }, "Code ", h("code", {}, error.code)) : null),
@@ -155,7 +170,7 @@ export class TaskView {
   }
 
   async #copy() {
-    await navigator.clipboard.writeText(this.transcript?.text ?? this.task.result.text).catch(complain);
+    await navigator.clipboard.writeText(this.reading.transcript?.text ?? this.task.result.text).catch(complain);
     say("Copied");
     setText(this.copy.lastChild, "Copied");
     setTimeout(() => setText(this.copy.lastChild, "Copy"), 2000);
@@ -179,6 +194,7 @@ export class TaskView {
     } catch (problem) {
       if (problem.status !== 404) return void complain(problem);
     }
+    this.drafts.remove(this.taskId);
     this.tasks.remove(this.taskId);
     say("Deleted");
     this.leave();

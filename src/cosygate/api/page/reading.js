@@ -1,0 +1,173 @@
+// One finished transcript: which version, who speaks, the lines to read or to edit.
+
+import { complain, h, icon, say } from "/page/dom.js";
+import { Editing } from "/page/editing.js";
+import { Edits } from "/page/edits.js";
+import { Speakers } from "/page/speakers.js";
+import { Versions } from "/page/versions.js";
+
+/** Event `shown`: there is a transcript, or another version of it. */
+export class Reading extends EventTarget {
+  #round = 0; // what an earlier choice asked for comes too late
+  transcript = null;
+  editing = null;
+
+  /** `head` stands above the lines, `body` holds them; the button is for the task's actions. */
+  constructor({ api, path, taskId, drafts, lines, player, signal }) {
+    super();
+    Object.assign(this, { api, path, taskId, drafts, lines, player, signal });
+    this.versions = new Versions();
+    this.versions.addEventListener("show", ({ detail }) => this.load(detail).catch((problem) => this.#fail(problem)));
+    this.versions.addEventListener("restore", ({ detail }) => this.#restore(detail).catch((problem) => this.#fail(problem)));
+    this.speakers = new Speakers({
+      onRename: (voice, name) => { this.edit(); this.editing.rename(voice, name); },
+      onAdd: (name) => this.editing.add(name),
+    });
+    this.button = h("button", { class: "button plain", type: "button", hidden: true, onclick: () => { this.edit(); this.#enter(); } },
+      icon("pen"), h("span", {}, "Edit"));
+    this.head = h("div", { class: "reading-head", hidden: true }, this.versions.element, this.speakers.element);
+    this.body = h("div", { class: "reading-body" }, lines.element);
+  }
+
+  /** Shows the newest version; goes on with what was not saved, if there is a draft. */
+  async open() {
+    await this.load();
+    const draft = this.drafts.get(this.taskId);
+    if (!draft) return;
+    const base = await this.#baseOf(draft);
+    if (!base || !new Edits(base, draft).count) return void this.drafts.remove(this.taskId);
+    this.edit({ base, draft });
+    say("Your changes are here. They are not saved yet.");
+  }
+
+  /** Shows a version, the newest unless it is named. */
+  async load(version = null) {
+    const round = this.#round += 1;
+    const [transcript, { versions }] = await Promise.all([this.#fetch(version),
+      this.api.json(`${this.path}/transcript/versions`, { signal: this.signal })]);
+    if (round !== this.#round || this.editing) return;
+    this.transcript = transcript;
+    this.newest = versions.at(-1).version === transcript.version;
+    this.lines.fill(transcript.segments);
+    this.player.show(transcript.segments, transcript.duration);
+    this.versions.show(versions, transcript.version);
+    this.#showSpeakers();
+    this.dispatchEvent(new Event("shown"));
+  }
+
+  /** Whether something would be lost by leaving: changes for which there is no room in a draft. */
+  get wouldLose() {
+    this.editing?.keep();
+    return Boolean(this.editing?.unsaved && !this.editing.kept);
+  }
+
+  get unsaved() {
+    return Boolean(this.editing?.unsaved);
+  }
+
+  close() {
+    this.editing?.close();
+    this.editing = null;
+  }
+
+  mark(seconds, follow) {
+    (this.editing ?? this.lines).mark(seconds, follow);
+  }
+
+  /** Keys of editing. Says whether it was one. */
+  onKey(event) {
+    if (!this.editing || event.altKey || !(event.ctrlKey || event.metaKey) || event.target.closest("dialog")) return false;
+    const key = event.key.toLowerCase();
+    if (key === "s" && !event.shiftKey) this.editing.save();
+    else if (key === "y" || (key === "z" && event.shiftKey)) this.editing.redo();
+    else if (key === "z") this.editing.undo();
+    else return false;
+    event.preventDefault();
+    return true;
+  }
+
+  edit({ base = this.transcript, draft = null } = {}) {
+    if (this.editing) return;
+    const { api, path, taskId, drafts } = this;
+    this.editing = new Editing({ api, path, taskId, drafts, voices: this.lines.voices, base, draft });
+    this.editing.addEventListener("change", () => this.#showSpeakers());
+    this.editing.addEventListener("pick", ({ detail }) => this.#hear(detail));
+    this.editing.addEventListener("left", ({ detail }) => this.#left(detail).catch((problem) => this.#fail(problem)));
+    this.body.replaceChildren(this.editing.element);
+    this.#showSpeakers();
+    this.dispatchEvent(new Event("shown"));
+    this.mark(this.player.time, false);
+  }
+
+  /** To the line that is being heard, else the first. A finger's keyboard would hide half of the page: not by itself. */
+  #enter() {
+    if (matchMedia("(pointer: fine)").matches) this.editing.lines.focus(Math.max(0, this.lines.current));
+    else this.editing.discardButton.focus();
+  }
+
+  async #left({ saved }) {
+    this.editing = null;
+    this.body.replaceChildren(this.lines.element);
+    this.#showSpeakers();
+    this.dispatchEvent(new Event("shown"));
+    this.button.focus({ preventScroll: true });
+    if (saved !== null) await this.load();
+    this.player.show(this.transcript.segments, this.transcript.duration);
+  }
+
+  /** Again on a line that is being heard: quiet. */
+  #hear({ start, end }) {
+    const { time, playing } = this.player;
+    if (playing && time >= start - 0.02 && time < end) this.player.toggle();
+    else this.player.playFrom(start);
+  }
+
+  async #restore(version) {
+    const body = JSON.stringify({ base: this.versions.newest, restore: version });
+    try {
+      const made = await this.api.json(`${this.path}/transcript`,
+        { method: "PATCH", body, headers: { "Content-Type": "application/json" } });
+      say(`Restored as version ${made.version}.`);
+    } catch (problem) {
+      complain(problem); // of a conflict too: the list below is then the new one
+    }
+    await this.load();
+    this.versions.select.focus();
+  }
+
+  /** What a draft changes, or null when the server does not have it. */
+  async #baseOf({ version }) {
+    if (version === this.transcript.version) return this.transcript;
+    try {
+      return await this.#fetch(version);
+    } catch (problem) {
+      if (problem.code !== "version_not_found") throw problem;
+      complain({ title: "Changes that were not saved are lost", detail: "The server no longer has the version that they belong to." });
+      return null;
+    }
+  }
+
+  #fetch(version) {
+    const query = new URLSearchParams({ format: "json", ...(version !== null && { version }) });
+    return this.api.json(`${this.path}/transcript?${query}`, { signal: this.signal });
+  }
+
+  #showSpeakers() {
+    const { editing, transcript } = this;
+    this.head.hidden = !transcript;
+    this.head.inert = Boolean(editing?.saving);
+    if (!transcript) return;
+    this.versions.element.classList.toggle("away", Boolean(editing));
+    this.button.hidden = Boolean(editing) || !this.newest || !transcript.segments.length;
+    const segments = editing ? editing.edits.now : transcript.segments;
+    this.speakers.show(segments, this.lines.voices,
+      { extra: editing?.extra, fixed: !this.newest && !editing, adding: Boolean(editing) });
+    if (editing) this.player.show(segments, transcript.duration);
+  }
+
+  #fail(problem) {
+    if (this.signal.aborted) return;
+    complain(problem);
+    this.versions.select.value = String(this.versions.shown);
+  }
+}
