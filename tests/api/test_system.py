@@ -33,7 +33,7 @@ def test_models_tell_what_they_can(alice: httpx2.Client) -> None:
     assert engine["name"] == "scripted"
     assert engine["up"] is True
     assert engine["slots"] >= 1
-    assert {"name", "languages", "words", "speakers", "emotion", "live"} <= engine["models"][0].keys()
+    assert {"name", "languages", "words", "speakers", "live_speakers", "emotion", "live"} <= engine["models"][0].keys()
 
 
 def test_metrics_by_their_fixed_names(server: Server, send: Send, alice: httpx2.Client, session_id: str) -> None:

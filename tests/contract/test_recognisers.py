@@ -32,7 +32,7 @@ from tests.support import tiny_models
 from tests.support.engine_process import speech_samples
 from tests.support.funasr_peer import funasr_peer
 
-CAPABILITIES = {"words", "speakers", "emotion", "live", "itn", "hotwords"}
+CAPABILITIES = {"words", "speakers", "live_speakers", "emotion", "live", "itn", "hotwords"}
 ASR = f"""{sys.executable} -c "import sys, wave; print(wave.open(sys.argv[1]).getnframes(), 'samples')" {{wav}}"""
 MAKERS: dict[str, RecogniserOptions] = {
     "moonshine": RecogniserOptions(slots=4),

@@ -45,7 +45,7 @@ def test_the_embedded_model_says_what_it_can(server: Server) -> None:
     with server.http("who") as http:
         [model] = http.get("/v1/models").json()["engines"][0]["models"]
     can = {name for name, value in model.items() if value is True}
-    assert can == {"words", "speakers", "live"}
+    assert can == {"words", "speakers", "live", "live_speakers"}
 
 
 def test_a_conversation_has_two_speakers_and_words_in_order(server: Server) -> None:

@@ -82,6 +82,16 @@ def test_a_partial_of_a_later_utterance_survives_a_final() -> None:
     assert out.rindex("Said.") > out.rindex("replaced")
 
 
+def test_who_speaks_stands_before_what_is_said() -> None:
+    story = [
+        Final(0, 0.0, 1.0, "Good morning.", 0, 0, speaker="S1"),
+        Final(1, 1.0, 2.0, "And to you.", 0, 0, speaker="S\x1b[2J2"),
+        Final(2, 2.0, 3.0, "", 0, 0, speaker="S1"),
+    ]
+    assert shown(*story, terminal=False)[0].splitlines() == ["S1: Good morning.", "S [2J2: And to you."]
+    assert screen(shown(*story, terminal=True)[0])[:2] == ["00:00  S1: Good morning.", "00:01  S [2J2: And to you."]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_lost_sound_is_told_beside_the_captions(terminal: bool) -> None:
     out, err = shown(Gap(61.0, 63.5), Gap(1.0, 2.0, "engine_failed"), terminal=terminal)

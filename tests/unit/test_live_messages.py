@@ -20,6 +20,7 @@ from cosygate.model.live_messages import (
     parse_frame,
     parse_message,
 )
+from cosygate.model.options import Wish
 
 SESSION, TOKEN = "0" * 32, "t" * 32
 
@@ -105,13 +106,25 @@ def test_what_cannot_be_a_session_does_not_exist(told: dict[str, object]) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [{"diarize": "true"}, {"words": True}, {"channels": "split"}, {"priority": "low"}, {"nothing": "x"},
+    [{"words": True}, {"channels": "split"}, {"priority": "low"}, {"nothing": "x"},
      {"audio_format": "s16le;rate=16000;channels=1"}],
 )  # fmt: skip
 def test_an_option_that_nothing_honours_is_refused_by_name(options: dict[str, object]) -> None:
     with pytest.raises(errors.OptionUnsupported) as refused:
         parse_message(said(type="start", sample_rate=16_000, options=options))
     assert refused.value.extra["option"] in options
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({}, (Wish.NO, 0, 0)), ({"diarize": "auto"}, (Wish.AUTO, 0, 0)), ({"diarize": True}, (Wish.YES, 0, 0)),
+     ({"num_speakers": 2}, (Wish.YES, 2, 0)), ({"diarize": "auto", "max_speakers": "4"}, (Wish.AUTO, 0, 4))],
+)  # fmt: skip
+def test_who_speaks_may_be_asked_for(options: dict[str, object], asked: tuple[Wish, int, int]) -> None:
+    start = parse_message(said(type="start", sample_rate=16_000, options=options | {"words": "auto"}))
+    assert isinstance(start, Start)
+    assert (start.options.diarize, start.options.num_speakers, start.options.max_speakers) == asked
+    assert start.options.words is Wish.NO, "nobody tells them of live speech"
 
 
 def test_frames() -> None:

@@ -106,3 +106,18 @@ def test_one_model_has_to_do_all_of_it() -> None:
     assert fitting([words, moods, RICH], options) is RICH
     assert fitting([words, moods, RICH], TranscribeOptions()) is words
     assert fitting([RICH, PLAIN], TranscribeOptions(), live=True) is PLAIN
+
+
+def test_a_live_session_has_speakers_of_its_own_and_no_words() -> None:
+    asked = parse_options({"diarize": "true"})
+    recordings = ModelInfo("recordings", ("en",), words=True, speakers=True, live=True)
+    both = ModelInfo("both", ("en",), words=True, speakers=True, live_speakers=True, live=True)
+    with pytest.raises(errors.OptionUnsupported, match="diarize in live sessions") as refused:
+        check_honoured([recordings], asked, live=True)
+    assert refused.value.extra["option"] == "diarize"
+    check_honoured([recordings, both], asked, live=True)
+    assert fitting([recordings, both], asked) is recordings
+    assert fitting([recordings, both], asked, live=True) is both
+    assert asked.features(both.can) == ("words", "speakers")
+    assert asked.features(both.can_live) == ("speakers",)
+    assert parse_options({"diarize": "auto"}).features(recordings.can_live) == ()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosygate import errors
-from cosygate.model.timeline import Timeline
+from cosygate.model.timeline import LABELS_MAX, Timeline
 
 FINAL = {"type": "final", "text": "x"}
 
@@ -112,6 +112,31 @@ def test_a_final_that_a_replay_gives_again_is_not_news() -> None:
     assert not timeline.accepts(450, 590), "decided to be silence"
 
 
+def test_it_knows_which_labels_of_speakers_are_somebodys() -> None:
+    timeline = Timeline(received=10_000)
+    for number, speaker in enumerate(["S1", "S3", None, "S2", "anna", "S0", "S", "S1x", "s9", 7]):
+        timeline.apply(final(number, 10 * number + 10) | ({} if speaker is None else {"speaker": speaker}))
+    assert timeline.speakers == 3
+    snapshot = timeline.snapshot()
+    assert Timeline.restored(snapshot).speakers == 3
+    del snapshot["speakers"]  # of a version before
+    assert Timeline.restored(snapshot).speakers == 0
+    timeline.apply(final(10, 200) | {"speaker": "S9999999"})
+    assert timeline.speakers == LABELS_MAX
+
+
+def test_labels_of_finals_that_were_lost_are_taken_too() -> None:
+    timeline = Timeline()
+    timeline.apply(final(0, 10) | {"speaker": "S1"})
+    timeline.known_to_client(0)
+    timeline.known_to_client(1)
+    assert timeline.speakers == 1, "nothing was lost"
+    timeline.known_to_client(4)
+    assert timeline.speakers == 4
+    timeline.known_to_client(1 << 53)
+    assert timeline.speakers == LABELS_MAX
+
+
 EVENTS = st.lists(
     st.one_of(
         st.builds(lambda n: ("frame", n), st.integers(1, 400)),
@@ -162,5 +187,6 @@ def step(timeline: Timeline, kind: str, amount: int) -> dict[str, Any] | None:
         return {"type": "end", "samples": timeline.received} if timeline.ended is None else None
     sample = min(timeline.restart + amount, timeline.received)
     if kind == "final" and timeline.accepts(timeline.restart, sample):
-        return final(timeline.finals, sample) | {"start_sample": timeline.restart}
+        speaker = {"speaker": f"S{amount % 4}"} if amount % 3 else {}
+        return final(timeline.finals, sample) | {"start_sample": timeline.restart} | speaker
     return {"type": "decided", "sample": sample} if kind == "decided" else None

@@ -41,6 +41,7 @@ class ModelView(BaseModel):
     languages: list[str]
     words: bool
     speakers: bool
+    live_speakers: bool
     emotion: bool
     itn: bool
     hotwords: bool

@@ -180,6 +180,10 @@ def live(
     partials: Annotated[
         bool, typer.Option(envvar="COSYGATE_PARTIALS", help="On a terminal, show words while they are spoken.")
     ] = True,
+    diarize: Annotated[bool, typer.Option("--diarize", envvar="COSYGATE_DIARIZE", help="Who speaks.")] = False,
+    max_speakers: Annotated[
+        int | None, typer.Option(min=1, max=30, envvar="COSYGATE_MAX_SPEAKERS", help="There are no more speakers.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(envvar="COSYGATE_OUT_FILE", help="File to write the transcript into at the end.")
     ] = None,
@@ -205,6 +209,8 @@ def live(
         rate=rate,
         format=format.value,
         partials=partials,
+        diarize=diarize,
+        max_speakers=max_speakers,
         out=out,
         output_format=output_format.value if output_format else None,
     )

@@ -1,5 +1,5 @@
 """Captions in a terminal: the partial pale and overwritten in place, finals fixed with their time. In a pipe, finals
-alone, one a line."""
+alone, one a line. Who speaks stands before what is said, where that is told."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ class Captions:
 
     def _final(self, final: Final) -> None:
         text = _line(final.text)
+        if text and final.speaker:
+            text = f"{_line(final.speaker)}: {text}"
         if not self._terminal:
             if text:
                 self._write(f"{text}\n")

@@ -38,6 +38,8 @@ class Wanted:
     rate: int  # of -
     format: str  # of -
     partials: bool
+    diarize: bool
+    max_speakers: int | None  # with it, who speaks is told
     out: Path | None
     output_format: str | None  # None: as the name of `out` says, or txt
 
@@ -112,7 +114,12 @@ def _played(
     client: Client, sound: Sound, captions: Captions, wanted: Wanted, stop: threading.Event
 ) -> tuple[str, Exception | None]:
     """The task, and what cut the sound short if something did. Raises ClientError, KeyboardInterrupt."""
-    options: Mapping[str, str] = {"filename": sound.name} if sound.name else {}
+    told = {
+        "filename": sound.name,
+        "diarize": "true" if wanted.diarize else None,
+        "max_speakers": str(wanted.max_speakers) if wanted.max_speakers else None,
+    }
+    options: Mapping[str, str] = {name: value for name, value in told.items() if value}
     live = client.live(
         sound.rate,
         format=sound.format,

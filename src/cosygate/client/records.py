@@ -144,7 +144,7 @@ class Model:
 
     name: str
     languages: tuple[str, ...]  # BCP 47; ("*",) when it does not care
-    abilities: frozenset[str] = frozenset()  # words, speakers, emotion, itn, hotwords, live: those it has
+    abilities: frozenset[str] = frozenset()  # words, speakers, live_speakers, emotion, itn, …: those it has
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Model:

@@ -148,6 +148,8 @@ class LiveCall:
             finally:
                 self._ticker.cancel()  # it moves the limit, which ends here
         stats = {"vad": self._cutting_s, "recognise": story.seconds, "slot_wait": waited_s}
+        if story.speakers_s:
+            stats["speakers"] = story.speakers_s
         name, version = shared.recogniser.name, shared.recogniser.version
         done = pb.Done(engine=name, model=self._hints.model, version=version, samples=self.samples, stats=stats)
         self._say(pb.RecognizeEvent(done=done))

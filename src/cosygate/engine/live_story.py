@@ -3,7 +3,8 @@
 One final at a time, since its place among the finals is part of what a recogniser is told. Partials never queue: at
 most one is asked for, of the newest audio there is when its turn comes, and none while something older is untold. In a
 pause that is as long as an utterance's padding the partial already is what the final would be: it is recognised at
-once, and it is the final, if nobody speaks on.
+once, and it is the final, if nobody speaks on. Where speakers are told apart, a final has its voice listened to in the
+thread that recognises it; which speaker that is, is said when it is told.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ from cosygate.engine.messages import segment_event
 from cosygate.engine.pipeline import Heard, HeardWord, recognise
 from cosygate.engine.recognisers.base import RATE, Hints, Recognised, RecogniserError
 from cosygate.engine.shared import Shared
+from cosygate.engine.speakers.live import Voice
 from cosygate.engine.turns import Rank, Turn
 from cosygate.proto import speech_engine_pb2 as pb
 
 FIRST_AFTER = RATE * 6 // 10  # the first partial comes when so much is open (padding included)
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    recognised: Recognised
+    voice: Voice | None = None  # None: nobody has listened to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Shown:
     end: int
     index: int
     length: int  # at RATE
-    recognised: Recognised
+    caught: Caught
 
 
 class Story:
@@ -56,13 +64,15 @@ class Story:
         self._hints = replace(hints, index=config.finals)
         self._rate = config.sample_rate
         self._interim = config.interim
+        self._speakers = shared.live_speakers(hints, config)
+        self._inline = shared.recogniser.instant and self._speakers is None  # voices take time, whoever recognises
         self._say = say
         self._fail = fail
         self._stop = threading.Event()
         self._untold: deque[Found] = deque()
         self._open: Open | None = None
         self._end_told = False  # of the utterance at the head
-        self._final: Turn[Recognised] | None = None
+        self._final: Turn[Caught] | None = None
         self._partial: Turn[Shown | None] | None = None
         self._asked: Open | None = None  # when a partial was last asked for
         self._looks_at: tuple[int, int, int] | None = None  # start, end, index of the partial in work
@@ -86,6 +96,11 @@ class Story:
         limit_s = self._shared.recogniser.limit_s
         waits_for = (turn for turn in (self._final, self._partial) if turn is not None)
         return all(self._shared.turns.alive(turn, limit_s) for turn in waits_for)
+
+    @property
+    def speakers_s(self) -> float:
+        """Seconds spent on who speaks."""
+        return self._speakers.seconds if self._speakers is not None else 0.0
 
     def goes_on(self, found: list[Found]) -> None:
         """After the cutter took in more audio. Raises what the recogniser raises."""
@@ -120,10 +135,13 @@ class Story:
         if not self._end_told:
             self._say(pb.RecognizeEvent(speech_ended=pb.SpeechEnded(sample=utterance.end)))
             self._end_told = True
-        recognised = self._recognised(utterance)
-        if recognised is None:
+        caught = self._caught(utterance)
+        if caught is None:
             return False
+        recognised = caught.recognised
         if recognised.text:
+            if self._speakers is not None:
+                recognised = replace(recognised, speaker=self._speakers.label(caught.voice))
             self._say(segment_event(_heard(utterance, recognised, self._rate)))
             self._hints = replace(self._hints, index=self._hints.index + 1)
         else:
@@ -132,34 +150,42 @@ class Story:
         self.moved.set()
         return True
 
-    def _recognised(self, utterance: Utterance) -> Recognised | None:
+    def _caught(self, utterance: Utterance) -> Caught | None:
         """None: not yet. Raises what the recogniser raised."""
         wanted = (utterance.start, utterance.end, self._hints.index)
-        shown, final = self._shown, self._final
+        shown, final, known = self._shown, self._final, None
         if shown is not None and (shown.start, shown.end, shown.index) == wanted:
-            self._final = None
-            if final is not None:
-                self._shared.turns.withdraw(final)
-            return shown.recognised
-        if self._shared.recogniser.instant:
+            known = shown.caught
+            if self._complete(known):
+                self._final = None
+                if final is not None:
+                    self._shared.turns.withdraw(final)
+                return known
+        if self._inline:
             return self._hear(utterance, self._hints)
         if final is None:
-            self._ask_final(utterance, wanted)
+            self._ask_final(utterance, wanted, known.recognised if known else None)
             return None
         if not final.future.done():
             return None
         self._final = None
         return final.future.result()
 
-    def _ask_final(self, utterance: Utterance, wanted: tuple[int, int, int]) -> None:
+    def _complete(self, caught: Caught) -> bool:
+        """As far as it can be."""
+        without = self._speakers is None or self._speakers.failed or not caught.recognised.text
+        return without or caught.voice is not None
+
+    def _ask_final(self, utterance: Utterance, wanted: tuple[int, int, int], known: Recognised | None) -> None:
         if self._partial is not None:
             if self._partial.started_at is not None and self._looks_at == wanted:
                 return  # this very audio is being recognised
             self._shared.turns.withdraw(self._partial)
-        self._final = self._shared.turns.ask(Rank.FINAL, partial(self._hear, utterance, self._hints))
+        hear = partial(self._hear, utterance, self._hints, known=known)
+        self._final = self._shared.turns.ask(Rank.FINAL, hear)
         self._final.future.add_done_callback(self._final_done)
 
-    def _final_done(self, future: asyncio.Future[Recognised]) -> None:
+    def _final_done(self, future: asyncio.Future[Caught]) -> None:
         if not future.cancelled():
             future.exception()  # looked at, or asyncio complains: perhaps nobody waits for it any more
         self._resume()
@@ -172,8 +198,16 @@ class Story:
         except Exception as fault:
             self._fail(fault)
 
-    def _hear(self, utterance: Utterance, hints: Hints) -> Recognised:
-        """In a thread, unless the recogniser is instant."""
+    def _hear(
+        self, utterance: Utterance, hints: Hints, *, known: Recognised | None = None, voice: bool = True
+    ) -> Caught:
+        """In a thread, unless `_inline`. `known`: what is said in it, when that is known already."""
+        recognised = known or self._recognise(utterance, hints)
+        if self._speakers is None or not voice or not recognised.text:
+            return Caught(recognised)
+        return Caught(recognised, self._speakers.hear(utterance.samples))
+
+    def _recognise(self, utterance: Utterance, hints: Hints) -> Recognised:
         started = self._shared.clock.monotonic()
         recognised = recognise(self._shared.recogniser, utterance.samples, hints, self._stop)
         seconds = self._shared.clock.monotonic() - started
@@ -193,7 +227,7 @@ class Story:
                 return
             self._shared.turns.withdraw(self._partial)
         self._asked = now
-        if self._shared.recogniser.instant:
+        if self._inline:
             with contextlib.suppress(RecogniserError):  # a partial that failed is none
                 self._looked(self._look(self._hints))
             return
@@ -214,13 +248,15 @@ class Story:
         return Rank.LATER if new_s >= self._shared.pace.interval_s(now.length / RATE) else None
 
     def _look(self, hints: Hints) -> Shown | None:
-        """In a thread, unless the recogniser is instant."""
+        """In a thread, unless `_inline`."""
         so_far = self._cutter.so_far()
         if so_far is None:
             return None
         self._looks_at = (so_far.start, so_far.end, hints.index)
-        recognised = self._hear(so_far, hints)
-        return Shown(so_far.start, so_far.end, hints.index, len(so_far.samples), recognised)
+        now = self._cutter.open
+        settled = now is not None and now.settled and (now.start, now.end) == (so_far.start, so_far.end)
+        caught = self._hear(so_far, hints, voice=settled)  # of what will be no final, nobody's voice is asked
+        return Shown(so_far.start, so_far.end, hints.index, len(so_far.samples), caught)
 
     def _partial_done(self, future: asyncio.Future[Shown | None]) -> None:
         if self._partial is not None and self._partial.future is future:
@@ -233,7 +269,7 @@ class Story:
         if shown is None or self._stop.is_set():
             return
         self._shown = shown
-        now, text = self._open, shown.recognised.text
+        now, text = self._open, shown.caught.recognised.text
         # The cutter may be ahead of what is known here: a partial of the next utterance has to wait.
         if self._interim and text and not self._untold and now is not None and now.start == shown.start:
             told = pb.Partial(start_sample=shown.start, end_sample=shown.end, text=text)

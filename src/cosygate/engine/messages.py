@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from cosygate.engine.extras import SPEAKERS
+from cosygate.engine.extras import LIVE_SPEAKERS, SPEAKERS
 from cosygate.engine.pipeline import SAMPLE_RATES, Heard
 from cosygate.engine.recognisers.base import Hints, Model
 from cosygate.engine.shared import Shared
@@ -48,7 +48,8 @@ def check_config(config: pb.RecognizeConfig, models: tuple[Model, ...]) -> Hints
         raise invalid("restart_sample is not first_sample, nor within the second after it")
     wanted = [*config.features, *(["hotwords"] if config.hotwords else [])]
     for feature in wanted:
-        if feature not in model.capabilities:
+        needed = LIVE_SPEAKERS if feature == SPEAKERS and config.mode == pb.LIVE else feature
+        if needed not in model.capabilities:
             raise invalid(f"model {model.name} cannot tell {feature[:32]!r}")
     if (config.num_speakers or config.max_speakers) and SPEAKERS not in config.features:
         raise invalid("a number of speakers without the feature speakers")

@@ -163,8 +163,7 @@ class EngineService(pb_grpc.SpeechEngineServicer):
         if first is grpc.aio.EOF or first.WhichOneof("message") != "config":
             raise invalid("the first message is not a config")
         config = first.config
-        # What the engine adds it adds to recordings.
-        models = self._shared.models if config.mode == pb.BATCH else self._shared.recogniser.models
+        models = self._shared.models if config.mode == pb.BATCH else self._shared.live_models
         hints = check_config(config, models)
         return (LiveCall if config.mode == pb.LIVE else Call)(context, self._shared, config, hints)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from cosygate.engine.extras import Extras
+from cosygate.engine.extras import LIVE_SPEAKERS, SPEAKERS, Extras
 from cosygate.engine.live_cutter import FixedLiveCutter, LiveCutter, SpeechLiveCutter
 from cosygate.engine.models import SILERO_VAD, locate
-from cosygate.engine.recognisers.base import Recogniser
+from cosygate.engine.recognisers.base import Hints, Recogniser
 from cosygate.engine.rewind import Rewind
 from cosygate.engine.slots import Slots
+from cosygate.engine.speakers.live import MOST_VOICES, Labels, LiveSpeakers
 from cosygate.engine.turns import Pace, Turns
 from cosygate.engine.vad import Cutter, Detector, FixedCutter, Pool, SpeechCutter
 from cosygate.kit.clock import Clock
+from cosygate.proto import speech_engine_pb2 as pb
 
 _DETECTING = 2  # threads that look for speech in live audio: it takes 0.006 of a core per stream
 
@@ -28,6 +30,7 @@ class Shared:
         self.recogniser = recogniser
         self.extras = extras
         self.models = extras.over(recogniser.models)
+        self.live_models = extras.over_live(recogniser.models)
         self.clock = clock
         self.slots = Slots(slots, line)
         self.live_slots = Slots(live, live)
@@ -55,6 +58,16 @@ class Shared:
         if self._cut_s is not None:
             return FixedLiveCutter(audio, self._cut_s)
         return SpeechLiveCutter(audio, self._detectors.borrow())
+
+    def live_speakers(self, hints: Hints, config: pb.RecognizeConfig) -> LiveSpeakers | None:
+        """For one live call. None where nobody asked for them, or the recogniser tells them itself."""
+        model = next(model for model in self.recogniser.models if model.name == hints.model)
+        prints = self.extras.prints
+        if prints is None or SPEAKERS not in hints.features or LIVE_SPEAKERS in model.capabilities:
+            return None
+        before = config.speakers if config.HasField("speakers") else config.finals  # no more labels than finals
+        most = min((n for n in (config.num_speakers, config.max_speakers) if n), default=MOST_VOICES)
+        return LiveSpeakers(prints, Labels(before, most), self.clock)
 
     def done_with(self, cutter: LiveCutter) -> None:
         """No thread uses it any more."""

@@ -13,12 +13,13 @@ def fitting(models: Sequence[ModelInfo], options: TranscribeOptions, *, live: bo
     """The first that can do all of it."""
     for model in models:
         named = options.model in (None, model.name) and model.speaks(options.language)
-        if named and (model.live or not live) and all(map(model.can, options.required)):
+        can = model.can_live if live else model.can
+        if named and (model.live or not live) and all(map(can, options.required)):
             return model
     return None
 
 
-def check_honoured(models: Sequence[ModelInfo], options: TranscribeOptions) -> None:
+def check_honoured(models: Sequence[ModelInfo], options: TranscribeOptions, *, live: bool = False) -> None:
     """Raises OptionUnsupported with the name of the option that no model here honours (with the others). No models:
     no engine was heard of yet, and nothing is refused: the job waits for them."""
     if not models:
@@ -30,6 +31,7 @@ def check_honoured(models: Sequence[ModelInfo], options: TranscribeOptions) -> N
     if not left:
         raise errors.OptionUnsupported("no engine here recognises this language", option="language")
     for capability, option in options.required.items():
-        left = [model for model in left if model.can(capability)]
+        left = [model for model in left if (model.can_live if live else model.can)(capability)]
         if not left:
-            raise errors.OptionUnsupported(f"no engine here honours {option}; see GET /v1/models", option=option)
+            where = f"{option} in live sessions" if live else option
+            raise errors.OptionUnsupported(f"no engine here honours {where}; see GET /v1/models", option=option)

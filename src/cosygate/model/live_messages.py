@@ -118,10 +118,9 @@ def _options(data: Mapping[str, Any]) -> TranscribeOptions:
         if name in fields:
             raise errors.OptionUnsupported(f"a live session has no {name}", option=name)
     options = parse_options(fields)
-    for name in ("words", "diarize"):
-        if getattr(options, name) is Wish.YES:
-            raise errors.OptionUnsupported(f"no live session can tell {name}", option=name)
-    return replace(options, audio_format=None, words=Wish.NO, diarize=Wish.NO)
+    if options.words is Wish.YES:
+        raise errors.OptionUnsupported("no live session can tell words", option="words")
+    return replace(options, audio_format=None, words=Wish.NO)
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ state: `apply` takes the events in their order, `snapshot` is what a compaction 
 
 from __future__ import annotations
 
+import re
 from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from cosygate import errors
 
 MARKS_MAX = 1000  # that are not decided yet
 GAPS_MAX = 100
+LABELS_MAX = 1_000_000  # speakers: nobody is that many people
+_LABEL = re.compile(r"S([1-9][0-9]{0,6})")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Timeline:
     received: int = 0
     restart: int = 0
     finals: int = 0  # how many there are; the next one's id
+    speakers: int = 0  # the highest number of a speaker's label (S1, S2, …) that a final has had
     last_end: int = 0  # sample where the last final ended
     marks: list[int] = field(default_factory=list)  # of finalize, beyond `restart`, rising
     gaps: list[tuple[int, int]] = field(default_factory=list)  # [from, to), ending beyond `restart`, rising
@@ -97,6 +101,12 @@ class Timeline:
         """Whether a final is new: a replay gives those before the restart point again, if it gives them at all."""
         return start >= self.last_end and end > self.restart
 
+    def known_to_client(self, finals: int) -> None:
+        """A client has so many. Of those that were lost with the journal nobody here knows the labels: each may have
+        brought one, and none of these may name somebody else."""
+        if finals > self.finals:
+            self.speakers = max(self.speakers, min(finals, LABELS_MAX))
+
     # --- events ------------------------------------------------------------------------------------------------------
 
     def apply(self, event: Mapping[str, Any]) -> None:
@@ -104,6 +114,7 @@ class Timeline:
         match event["type"]:
             case "final":
                 self.finals = event["id"] + 1
+                self.speakers = max(self.speakers, label_number(event))
                 self.last_end = event["end_sample"]
                 self.decide(event["end_sample"])
             case "decided":
@@ -145,6 +156,7 @@ class Timeline:
             "type": "snapshot",
             "restart": self.restart,
             "finals": self.finals,
+            "speakers": self.speakers,
             "last_end": self.last_end,
             "marks": list(self.marks),
             "gaps": [list(g) for g in self.gaps],
@@ -159,9 +171,16 @@ class Timeline:
             received=snapshot["received"],
             restart=snapshot["restart"],
             finals=snapshot["finals"],
+            speakers=snapshot.get("speakers", 0),  # none in those of versions before
             last_end=snapshot["last_end"],
             marks=list(snapshot["marks"]),
             gaps=[(g[0], g[1]) for g in snapshot["gaps"]],
             ended=snapshot["ended"],
             closed=snapshot["closed"],
         )
+
+
+def label_number(final: Mapping[str, Any]) -> int:
+    """Of its speaker's label; 0 when it has none, or one that engines do not count."""
+    counted = _LABEL.fullmatch(str(final.get("speaker", "")))
+    return min(int(counted[1]), LABELS_MAX) if counted else 0

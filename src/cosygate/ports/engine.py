@@ -9,7 +9,7 @@ from typing import Protocol
 from cosygate.model.speakers import SpeakerTurn
 from cosygate.model.transcript import EngineName, Segment
 
-CAPABILITIES = ("words", "speakers", "emotion", "itn", "hotwords", "live")
+CAPABILITIES = ("words", "speakers", "live_speakers", "emotion", "itn", "hotwords", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class ModelInfo:
     name: str
     languages: tuple[str, ...]  # BCP 47; ("*",) when it does not care
     words: bool = False
-    speakers: bool = False
+    speakers: bool = False  # of recordings
+    live_speakers: bool = False  # of live sessions
     emotion: bool = False
     itn: bool = False
     hotwords: bool = False
@@ -28,6 +29,10 @@ class ModelInfo:
     def can(self, capability: str) -> bool:
         """By the name of a field above."""
         return bool(getattr(self, capability))
+
+    def can_live(self, capability: str) -> bool:
+        """The same in a live session: speakers there are another matter, and nobody tells words."""
+        return capability != "words" and self.can("live_speakers" if capability == "speakers" else capability)
 
     def speaks(self, language: str) -> bool:
         """Whether it takes `language` (BCP 47, compared by primary subtag) or `auto`."""
@@ -71,10 +76,13 @@ class ListenConfig:
     first_sample: int = 0
     restart_sample: int = 0
     finals: int = 0  # how many finals there are before `restart_sample`
+    speakers: int = 0  # with the feature speakers: S1 to this one are labels of finals before it; new ones come after
     language: str = "auto"
     model: str | None = None
     features: tuple[str, ...] = ()
     hotwords: tuple[str, ...] = ()
+    num_speakers: int = 0  # with the feature speakers: how many there are; 0: not known
+    max_speakers: int = 0  # with the feature speakers: there are no more; 0: not known
     interim: bool = True  # partials are wanted
     slot_wait_s: float = 2.0
     suspect: bool = False  # its last call died at the same restart point: that may be what ends engines
@@ -149,7 +157,8 @@ class PartialFound:
 @dataclass(frozen=True, slots=True)
 class FinalFound:
     """`end_sample` is a restart point. In order, never overlapping; the segment's id counts on from
-    ListenConfig.finals, its times are seconds from sample 0."""
+    ListenConfig.finals, its times are seconds from sample 0. Its speaker, where asked for, is S1, S2, … in the order of
+    their first words, from ListenConfig.speakers on: voices are not remembered from one call to the next."""
 
     start_sample: int
     end_sample: int
@@ -181,7 +190,7 @@ class Engine(Protocol):
         """Live speech: streams PCM (s16le mono at config.sample_rate) as it comes and yields Accepted, then the others,
         then, once `audio` has ended and all of it is decided, one Done. Events but Heard are in the order of their
         samples. Restart points and finals depend on samples alone, never on when or in which pieces they came: a call
-        that begins at a restart point gives the finals that the earlier one would have given.
+        that begins at a restart point gives the finals that the earlier one would have given, but for their speakers.
 
         Reads `audio` no faster than the engine takes it (pieces that wait are sent together). `idle_timeout_s`: the
         longest time that audio was sent to the engine, or its end told, without any event from it; a hung or stopped

@@ -116,7 +116,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """words, speakers, emotion, live, itn, hotwords"""
+        """words, speakers, live_speakers, emotion, live, itn, hotwords"""
 
     def __init__(
         self,
@@ -182,6 +182,7 @@ class RecognizeConfig(_message.Message):
     NUM_SPEAKERS_FIELD_NUMBER: _builtins.int
     MAX_SPEAKERS_FIELD_NUMBER: _builtins.int
     DOUBTS_FIELD_NUMBER: _builtins.int
+    SPEAKERS_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     sample_rate: _builtins.int
     language: _builtins.str
@@ -201,14 +202,16 @@ class RecognizeConfig(_message.Message):
     interim: _builtins.bool
     """LIVE: partials are wanted"""
     num_speakers: _builtins.int
-    """BATCH, with the feature speakers: how many there are; 0: find out"""
+    """with the feature speakers: how many there are (LIVE: at most); 0: find out"""
     max_speakers: _builtins.int
-    """BATCH, with the feature speakers: there are no more; 0: find out"""
+    """with the feature speakers: there are no more; 0: find out"""
     doubts: _builtins.bool
     """BATCH, language auto: what sounds like no language of the model's gets no segments"""
+    speakers: _builtins.int
+    """LIVE, with the feature speakers: labels S1 to this one are somebody's before"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of the model's capabilities"""
+        """of the model's capabilities; LIVE: speakers stands for live_speakers"""
 
     @_builtins.property
     def hotwords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -230,12 +233,15 @@ class RecognizeConfig(_message.Message):
         num_speakers: _builtins.int = ...,
         max_speakers: _builtins.int = ...,
         doubts: _builtins.bool = ...,
+        speakers: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_speakers", b"_speakers", "speakers", b"speakers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "doubts", b"doubts", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "max_speakers", b"max_speakers", "mode", b"mode", "model", b"model", "num_speakers", b"num_speakers", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speakers", b"_speakers", "alone", b"alone", "doubts", b"doubts", "features", b"features", "finals", b"finals", "first_sample", b"first_sample", "hotwords", b"hotwords", "interim", b"interim", "language", b"language", "max_speakers", b"max_speakers", "mode", b"mode", "model", b"model", "num_speakers", b"num_speakers", "restart_sample", b"restart_sample", "sample_rate", b"sample_rate", "slot_wait_ms", b"slot_wait_ms", "speakers", b"speakers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__speakers: _TypeAlias = _typing.Literal["speakers"]  # noqa: Y015
+    _WhichOneofArgType__speakers: _TypeAlias = _typing.Literal["_speakers", b"_speakers"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speakers) -> _WhichOneofReturnType__speakers | None: ...
 
 Global___RecognizeConfig: _TypeAlias = RecognizeConfig  # noqa: Y015
 
@@ -533,6 +539,7 @@ class Segment(_message.Message):
     end_sample: _builtins.int
     text: _builtins.str
     speaker: _builtins.str
+    """LIVE: S1, S2, … in the order of their first words; told once, never changed"""
     emotion: _builtins.str
     language: _builtins.str
     confidence: _builtins.float

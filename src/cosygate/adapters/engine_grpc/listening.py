@@ -202,6 +202,9 @@ def _config(config: ListenConfig) -> pb.RecognizeConfig:
         model=config.model or "",
         features=config.features,
         hotwords=config.hotwords,
+        num_speakers=config.num_speakers,
+        max_speakers=config.max_speakers,
+        speakers=config.speakers if "speakers" in config.features else None,
         interim=config.interim,
         slot_wait_ms=round(config.slot_wait_s * 1000),
     )

@@ -16,6 +16,7 @@ from cosygate.engine.speakers.weights import Floats
 
 UNITS = 256
 DIMENSIONS = 256  # of an embedding
+_ROWS = 1024  # of a layer's inputs that pass through its weights at once: 4 MB
 BATCH = 64  # windows at once: the weights pass through the caches once per step for all of them
 
 
@@ -57,11 +58,16 @@ def unit(rows: Floats) -> Floats:
 
 def _lstm(inputs: Floats, layer: _Layer) -> Floats:
     """(steps, windows, inputs) → (steps, windows, UNITS)."""
-    outputs = np.empty((*inputs.shape[:2], UNITS), np.float32)
-    hidden = cell = np.zeros((inputs.shape[1], UNITS), np.float32)
-    for step, now in enumerate(inputs):
-        gates = np.tanh(now @ layer.into + hidden @ layer.back + layer.bias)
-        write, keep, new, show = np.split(gates, 4, axis=1)
-        cell = ((1 + keep) * cell + (1 + write) * new) * np.float32(0.5)
-        hidden = outputs[step] = (1 + show) * np.tanh(cell) * np.float32(0.5)
+    steps, windows, width = inputs.shape
+    outputs = np.empty((steps, windows, UNITS), np.float32)
+    hidden = cell = np.zeros((windows, UNITS), np.float32)
+    together = max(1, _ROWS // windows)
+    for first in range(0, steps, together):
+        some = inputs[first : first + together]
+        driven = (some.reshape(-1, width) @ layer.into + layer.bias).reshape(len(some), windows, -1)
+        for step, drive in enumerate(driven, first):
+            gates = np.tanh(drive + hidden @ layer.back)
+            write, keep, new, show = np.split(gates, 4, axis=1)
+            cell = ((1 + keep) * cell + (1 + write) * new) * np.float32(0.5)
+            hidden = outputs[step] = (1 + show) * np.tanh(cell) * np.float32(0.5)
     return outputs

@@ -92,7 +92,7 @@ class Live:
         StorageFull, Unavailable."""
         if self._holding.draining:
             raise errors.Draining()
-        check_honoured(self._engines.models(), start.options)
+        check_honoured(self._engines.models(), start.options, live=True)
         await self._callbacks.check(caller.tenant, start.options.callback_url)
         counted = await self._gate.live(caller)
         try:
@@ -166,6 +166,7 @@ class Live:
         outlet = Outlet(interim=resume.interim, last_final=resume.last_final)
         if session is None:
             return await self._again(row, resume, outlet)
+        session.timeline.known_to_client(resume.last_final + 1)
         session.attach(outlet)
         span = tracing.current()
         span.set({"cosygate.task_id": row.id})

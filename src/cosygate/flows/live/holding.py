@@ -4,7 +4,6 @@ let go when the process ends."""
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from weakref import WeakValueDictionary
 
 from cosygate import errors
@@ -12,6 +11,7 @@ from cosygate.flows.choose_engine import EngineRoom
 from cosygate.flows.live.finishing import Finishing
 from cosygate.flows.live.keeping import Keeper
 from cosygate.flows.live.listening import Listening
+from cosygate.flows.live.rebuilding import rebuilt
 from cosygate.flows.live.session import Session
 from cosygate.flows.live.sound import Sound, hole, stored_sound, whole_from
 from cosygate.kit import metrics
@@ -19,10 +19,9 @@ from cosygate.kit.backoff import Backoff
 from cosygate.kit.clock import Clock, Randomness
 from cosygate.kit.logs import bound, logger
 from cosygate.model.live import LiveSession, LiveState
-from cosygate.model.timeline import Timeline
 from cosygate.ports.blobs import PartStore
 from cosygate.ports.decoder import StreamDecoder
-from cosygate.ports.journal import Journal, Past
+from cosygate.ports.journal import Journal
 from cosygate.ports.live import LiveKeeping, LiveSessions
 
 _log = logger()
@@ -147,7 +146,7 @@ class Holding:
             if row.epoch > 1 and (to_finish or claimed.past.end <= kept):
                 found, ended = await stored_sound(self._parts, row.id, header=header)
                 kept = max(kept, found)
-            timeline, unsaved = await self._rebuilt(row, claimed.past, kept, ended=ended)
+            timeline, unsaved = await rebuilt(self._keeping, row, claimed.past, kept, ended=ended)
             end = timeline.received * unit
             if end > claimed.past.end:
                 await claimed.writer.append(hole(end))
@@ -168,27 +167,6 @@ class Holding:
         self._held[row.id] = session
         metrics.live_sessions.set(len(self._held))
         return session
-
-    async def _rebuilt(
-        self, row: LiveSession, past: Past, kept: int, *, ended: bool
-    ) -> tuple[Timeline, list[dict[str, Any]]]:
-        """From the journal, and from SQL and the parts where they know more (the journal may be lost)."""
-        timeline = Timeline.restored(past.snapshot) if past.snapshot else Timeline()
-        known = [*(past.snapshot["unsaved"] if past.snapshot else ()), *past.events]
-        for event in past.events:
-            timeline.apply(event)
-        if row.mark.finals > timeline.finals:
-            last = await self._keeping.finals(row.id, row.mark.finals - 2, 1)
-            timeline.finals = row.mark.finals
-            timeline.last_end = max(timeline.last_end, int(last[0]["end_sample"]) if last else 0)
-        timeline.decide(row.mark.restart)
-        unit = row.format.stored_bytes
-        timeline.received = max(timeline.received, past.end // unit, kept // unit)
-        if ended and timeline.ended != kept // unit:  # nobody can go on from before it: its last part is there
-            timeline.received = timeline.ended = kept // unit
-            timeline.closed = True
-        finals = (dict(e) for e in known if e["type"] == "final")
-        return timeline, [e for e in finals if e["id"] >= row.mark.finals]
 
     def run(self, session: Session) -> Listening:
         listening = Listening(

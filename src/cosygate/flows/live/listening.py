@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from cosygate import errors
 from cosygate.flows.choose_engine import EngineRoom
@@ -30,6 +31,7 @@ from cosygate.ports.engine import (
     Finalize,
     ListenConfig,
     ListenEvent,
+    ModelInfo,
     PartialFound,
     SpeechEnded,
     SpeechStarted,
@@ -169,8 +171,7 @@ class Listening:
                 with tracing.continued(
                     "engine.call", tracing.Kind.CLIENT, session.row.trace_id, session.row.span_id
                 ) as span:
-                    features = session.options.features(engine.model.can)
-                    config = replace(config, model=engine.model.name, features=features)
+                    config = replace(config, model=engine.model.name, **_features(session, engine.model))
                     events = engine.listen(config, feed, idle_timeout_s=self._idle_s)
                     try:
                         async with aclosing(events):  # type: ignore[type-var]  # the port's iterators are generators
@@ -250,6 +251,15 @@ class Listening:
                 early = (at - first) / rate - _REPLAY_START_S - _REPLAY_SPEED * (clock.monotonic() - began)
                 if early > 0:
                     await clock.sleep(early / _REPLAY_SPEED)
+
+
+def _features(session: Session, model: ModelInfo) -> dict[str, Any]:
+    """What of ListenConfig depends on what the model can tell."""
+    options, features = session.options, session.options.features(model.can_live)
+    if "speakers" not in features:
+        return {"features": features}
+    counts = {"num_speakers": options.num_speakers, "max_speakers": options.max_speakers}
+    return {"features": features, "speakers": session.timeline.speakers, **counts}
 
 
 def _seconds(sample: int, rate: int) -> float:
