@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cosygate.kit import metrics
+from cosygate.ports.engine import CAPABILITIES
 from tests.api.conftest import code_of, wav
 from tests.support.server import Server, wait_task
 
@@ -33,7 +34,7 @@ def test_models_tell_what_they_can(alice: httpx2.Client) -> None:
     assert engine["name"] == "scripted"
     assert engine["up"] is True
     assert engine["slots"] >= 1
-    assert {"name", "languages", "words", "speakers", "live_speakers", "emotion", "live"} <= engine["models"][0].keys()
+    assert engine["models"][0].keys() == {"name", "languages", *CAPABILITIES}
 
 
 def test_metrics_by_their_fixed_names(server: Server, send: Send, alice: httpx2.Client, session_id: str) -> None:
@@ -131,7 +132,7 @@ def test_the_description_has_every_route_and_problem(alice: httpx2.Client) -> No
     assert {
         "/v1/audio", "/v1/audio/{session_id}", "/v1/audio/{session_id}/{seq}", "/v1/task/{task_id}",
         "/v1/task/{task_id}/events", "/v1/task/{task_id}/transcript", "/v1/task/{task_id}/audio",
-        "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/v1/usage", "/v1/webhooks/deliveries",
+        "/v1/task/{task_id}/transcript/versions", "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/v1/usage", "/v1/webhooks/deliveries",
         "/v1/webhooks/deliveries/{delivery_id}/replay", "/v1/admin/overview", "/v1/admin/drain",
         "/v1/admin/deliveries/{delivery_id}/replay", "/health", "/readyz", "/metrics",
         "/v1/live/tickets", "/v1/live/{session}/shares", "/v1/live/{session}/events",

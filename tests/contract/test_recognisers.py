@@ -28,11 +28,11 @@ from cosygate.engine.recognisers.base import (
 )
 from cosygate.engine.recognisers.catalogue import RECOGNISERS, RecogniserOptions
 from cosygate.engine.recognisers.command import OUTPUT_MAX, Command
+from cosygate.ports.engine import CAPABILITIES
 from tests.support import tiny_models
 from tests.support.engine_process import speech_samples
 from tests.support.funasr_peer import funasr_peer
 
-CAPABILITIES = {"words", "speakers", "live_speakers", "emotion", "live", "itn", "hotwords"}
 ASR = f"""{sys.executable} -c "import sys, wave; print(wave.open(sys.argv[1]).getnframes(), 'samples')" {{wav}}"""
 MAKERS: dict[str, RecogniserOptions] = {
     "moonshine": RecogniserOptions(slots=4),
@@ -69,7 +69,7 @@ def test_says_what_it_is_and_can(recogniser: Recogniser) -> None:
     assert len({m.name for m in recogniser.models}) == len(recogniser.models)
     for model in recogniser.models:
         assert model.languages
-        assert set(model.capabilities) <= CAPABILITIES
+        assert set(model.capabilities) <= set(CAPABILITIES)
     assert recogniser.cut_s is None or 0 < recogniser.cut_s <= 30
     assert recogniser.limit_s is None or recogniser.limit_s > 0
 
@@ -89,6 +89,7 @@ def test_tells_only_what_its_model_claims(recogniser: Recogniser) -> None:
     assert bool(told.words) <= ("words" in capabilities)
     assert (told.speaker is not None) <= ("speakers" in capabilities)
     assert (told.emotion is not None) <= ("emotion" in capabilities)
+    assert bool(told.events) <= ("events" in capabilities)
 
 
 def test_several_threads_get_their_own_answers(recogniser: Recogniser) -> None:

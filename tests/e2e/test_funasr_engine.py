@@ -19,7 +19,7 @@ from tests.support.server import Server, wait_task
 
 SENTENCES = [{"text_seg": "你 好", "punc": "。", "start": 100, "end": 500, "ts_list": [[100, 300], [300, 500]]}]
 HEARD = {"text": "<|zh|><|HAPPY|><|Laughter|>你好。", "stamp_sents": SENTENCES}
-ALL = ("--funasr-languages", "zh,en", "--funasr-capabilities", "words,emotion,itn,hotwords")
+ALL = ("--funasr-languages", "zh,en", "--funasr-capabilities", "words,language,emotion,events,itn,hotwords")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tests.support.engine_process import EngineProcess, engine_argv, engine_proc
 from tests.support.listening import engine_at, finals, frames, in_order, listen
 
 SHERPA = ("--recogniser", "sherpa", "--model-dir")
-OWN = {"words", "emotion", "itn"}  # of SenseVoice itself
+OWN = {"words", "language", "emotion", "events", "punctuation", "itn"}  # of SenseVoice itself
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,8 @@ def sense_voice(folder: Path, **metadata: object) -> Path:
     save(folder / "model.onnx", nodes, inputs, outputs, constants, right | metadata)
     write_tokens(folder, tokens)
     files = {"model": "model.onnx", "tokens": "tokens.txt"}
-    return describe(folder, "sense_voice", ["zh", "en", "ja", "ko", "yue"], ["words", "emotion", "itn"], files)
+    tells = ["words", "language", "emotion", "events", "punctuation", "itn"]
+    return describe(folder, "sense_voice", ["zh", "en", "ja", "ko", "yue"], tells, files)
 
 
 def paraformer(folder: Path, **metadata: object) -> Path:
@@ -242,7 +243,7 @@ def whisper(folder: Path, **metadata: object) -> Path:
     )
     write_tokens(folder, tokens)
     files = {"encoder": "encoder.onnx", "decoder": "decoder.onnx", "tokens": "tokens.txt"}
-    return describe(folder, "whisper", ["*"], [], files)
+    return describe(folder, "whisper", ["*"], ["language", "punctuation"], files)
 
 
 def _lfr(mean: float, scale: float) -> dict[str, object]:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +151,11 @@ def test_a_text_that_nobody_says_is_left_alone() -> None:
 def test_is_what_the_recogniser_is() -> None:
     inner = Says(Recognised(""))
     recogniser = Punctuated(inner, str, ("zh",))
-    for name in ("name", "version", "models", "cut_s", "limit_s"):
+    for name in ("name", "version", "cut_s", "limit_s"):
         assert getattr(recogniser, name) == getattr(inner, name)
+    [model] = inner.models
+    assert recogniser.models == (replace(model, capabilities=(*model.capabilities, "punctuation")),)
+    assert Punctuated(inner, str, ("en",)).models == inner.models, "not in a language that it does not know"
     assert not recogniser.instant, "it takes longer than what runs without a thread may"
     recogniser.close()
     assert inner.closed

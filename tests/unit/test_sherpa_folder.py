@@ -124,9 +124,9 @@ def test_what_only_loading_shows_costs_a_process_of_its_own(
 
 def test_capabilities_are_those_that_the_family_has_and_the_folder_claims(tmp_path: Path) -> None:
     folder = tiny_models.sense_voice(tmp_path)
-    assert look(folder).capabilities == ("words", "emotion", "itn")
-    said(folder, capabilities=["punctuation", "words", "speakers", "hotwords", "events"])
-    assert look(folder).capabilities == ("words",)
+    assert look(folder).capabilities == ("words", "language", "emotion", "events", "punctuation", "itn")
+    said(folder, capabilities=["punctuation", "words", "speakers", "hotwords"])
+    assert look(folder).capabilities == ("punctuation", "words")
 
 
 def test_hotwords_take_what_spells_them(tmp_path: Path) -> None:

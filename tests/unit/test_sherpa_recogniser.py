@@ -140,7 +140,7 @@ def test_moonshine_from_a_folder_hears_real_speech(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text(tokens_txt(wheel["tokenizer"].read_bytes()))
     files = {"encoder": "encoder.ort", "decoder": "decoder.ort", "tokens": "tokens.txt"}
     recogniser = load(describe(tmp_path, "moonshine", ["en"], ["punctuation"], files))
-    assert recogniser.models[0].capabilities == ()
+    assert recogniser.models[0].capabilities == ("punctuation",)
     told = hear(recogniser, speech_samples()[: 5 * RATE])
     assert told.language == "en"
     assert "short note about the meeting" in told.text

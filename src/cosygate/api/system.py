@@ -42,7 +42,10 @@ class ModelView(BaseModel):
     words: bool
     speakers: bool
     live_speakers: bool
+    language: bool
     emotion: bool
+    events: bool
+    punctuation: bool
     itn: bool
     hotwords: bool
     live: bool

@@ -27,7 +27,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "diarization": frozenset({"segmentation", "embedding"}),
     "punctuation": frozenset({"model"}),
 }
-Capability = Literal["words", "partials", "hotwords", "itn", "emotion", "events", "language", "punctuation", "speakers"]
+Capability = Literal["words", "hotwords", "itn", "emotion", "events", "language", "punctuation", "speakers"]
 
 
 def loopback(host: str | None) -> bool:

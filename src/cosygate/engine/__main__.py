@@ -150,7 +150,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--funasr-languages", type=_names, default=("zh",), metavar="TAGS", help="that its models know: zh,en,… (zh)"
     )
     parser.add_argument(
-        "--funasr-capabilities", type=_names, default=(), metavar="NAMES", help="of words,emotion,itn,hotwords (none)"
+        "--funasr-capabilities", type=_names, default=(), metavar="NAMES", help="of words,emotion,itn,… (none)"
     )
     parser.add_argument("--funasr-ca", type=Path, metavar="FILE", help="vouches for a wss:// runtime (PEM)")
     parser.add_argument("--funasr-timeout", type=_seconds, default=60.0, metavar="S", help="per piece of speech (60)")

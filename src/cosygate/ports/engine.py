@@ -9,7 +9,10 @@ from typing import Protocol
 from cosygate.model.speakers import SpeakerTurn
 from cosygate.model.transcript import EngineName, Segment
 
-CAPABILITIES = ("words", "speakers", "live_speakers", "emotion", "itn", "hotwords", "live")
+CAPABILITIES = (
+    *("words", "speakers", "live_speakers", "language", "emotion", "events", "punctuation"),
+    *("itn", "hotwords", "live"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,10 @@ class ModelInfo:
     words: bool = False
     speakers: bool = False  # of recordings
     live_speakers: bool = False  # of live sessions
+    language: bool = False  # it finds out which of its languages is spoken
     emotion: bool = False
+    events: bool = False  # what is heard beside speech
+    punctuation: bool = False
     itn: bool = False
     hotwords: bool = False
     live: bool = False

@@ -116,7 +116,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """words, speakers, live_speakers, emotion, live, itn, hotwords"""
+        """What can be asked for: words, speakers, live_speakers, emotion, itn, hotwords. What comes unasked: language (it finds
+        out which is spoken), events, punctuation. And live, in calls of that mode.
+        """
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class Punctuated:
         self._languages = frozenset(map(_primary, languages))
         self.name = recogniser.name
         self.version = recogniser.version
-        self.models: tuple[Model, ...] = recogniser.models
+        self.models: tuple[Model, ...] = tuple(map(self._able, recogniser.models))
         self.cut_s = recogniser.cut_s
         self.limit_s = recogniser.limit_s
 
@@ -66,16 +66,22 @@ class Punctuated:
     def close(self) -> None:
         self._recogniser.close()
 
+    def _able(self, model: Model) -> Model:
+        """With `punctuation`, where all that it may hear is punctuated."""
+        if "punctuation" in model.capabilities or not self._knows_all(model):
+            return model
+        return replace(model, capabilities=(*model.capabilities, "punctuation"))
+
+    def _knows_all(self, model: Model) -> bool:
+        return not _ALL.isdisjoint(self._languages) or all(_primary(tag) in self._languages for tag in model.languages)
+
     def _knows(self, recognised: Recognised, hints: Hints) -> bool:
         """The language that was heard, else the one that was asked for, else each one that the model may hear."""
-        if not _ALL.isdisjoint(self._languages):
-            return True
         if recognised.language:
             return _primary(recognised.language) in self._languages
         if hints.language.lower() not in ("", "auto"):
             return _primary(hints.language) in self._languages
-        model = next(model for model in self.models if model.name == hints.model)
-        return all(_primary(language) in self._languages for language in model.languages)
+        return self._knows_all(next(model for model in self.models if model.name == hints.model))
 
 
 def _primary(language: str) -> str:

@@ -23,7 +23,7 @@ class Model:
 
     name: str
     languages: tuple[str, ...]  # BCP 47; ("*",) when it does not care
-    capabilities: tuple[str, ...] = ()  # of: words, speakers, live_speakers, emotion, live, itn, hotwords
+    capabilities: tuple[str, ...] = ()  # of ports.engine.CAPABILITIES; what can be asked for, and what comes unasked
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from cosygate.engine.recognisers.base import (
 )
 from cosygate.engine.recognisers.funasr_answers import ANSWER_MAX, MODES, Answers
 
-CAPABILITIES = ("words", "emotion", "itn", "hotwords")
+CAPABILITIES = ("words", "language", "emotion", "events", "punctuation", "itn", "hotwords")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _CONNECT_S = 5.0  # until the server has taken the connection
 _FAREWELL_S = 0.2  # for the server's part of closing it: one that is busy is not waited for
@@ -108,7 +108,7 @@ class Funasr:
         self._runner.close()
 
     async def _ask(self, samples: Samples, hints: Hints) -> Recognised:
-        answers = Answers(self._mode, hints.features)
+        answers = Answers(self._mode, hints.features, events="events" in self.models[0].capabilities)
         limit = asyncio.timeout(self.limit_s)
         try:
             async with limit, self._connection() as server:

@@ -30,9 +30,11 @@ Token = tuple[str, float, float]  # and when it was said: seconds from the start
 class Answers:
     """To one piece."""
 
-    def __init__(self, mode: str, features: Collection[str]) -> None:
-        """`mode`: a key of MODES. `features`: what is to be told beside the text, of words and emotion."""
+    def __init__(self, mode: str, features: Collection[str], *, events: bool = True) -> None:
+        """`mode`: a key of MODES. `features`: what is to be told beside the text, of words and emotion. `events`:
+        whether what is heard beside speech is told."""
         self._mode = mode
+        self._events = events
         self._features = features
         self._size = 0
         self._parts: list[str] = []
@@ -76,7 +78,7 @@ class Answers:
             words=_words(self._tokens, text, seconds),
             language=next((tag for tag in self._tags if tag in _LANGUAGES), None),
             emotion=next((tag for tag in self._tags if tag in emotions), None),
-            events=tuple(dict.fromkeys(others)),
+            events=tuple(dict.fromkeys(others)) if self._events else (),
         )
 
 

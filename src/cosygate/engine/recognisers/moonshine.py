@@ -22,7 +22,7 @@ _SHORTEST = RATE // 10
 class Moonshine:
     name = "moonshine"
     version = f"tiny-en 0.0.59, sherpa-onnx {sherpa_onnx.__version__}"
-    models: tuple[Model, ...] = (Model("moonshine-tiny-en", ("en",)),)
+    models: tuple[Model, ...] = (Model("moonshine-tiny-en", ("en",), ("punctuation",)),)
     cut_s: float | None = None
     limit_s: float | None = None
     instant = False

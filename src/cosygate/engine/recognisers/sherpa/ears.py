@@ -56,6 +56,10 @@ class Offline:
 class SenseVoice(Offline):
     """Tells the language, the mood and what else is heard, each as a tag such as <|HAPPY|>."""
 
+    def __init__(self, recogniser: Any, *, events: bool) -> None:
+        super().__init__(recogniser)
+        self._events = events
+
     def _told(self, result: Any, samples: Samples, hints: Hints) -> Recognised:
         if not result.lang:  # there is always one, unless the model failed, which sherpa-onnx only prints
             raise RecogniserError("the model failed on this piece")
@@ -64,7 +68,7 @@ class SenseVoice(Offline):
             super()._told(result, samples, hints),
             language=_tag(result.lang),
             emotion=_tag(result.emotion) if "emotion" in hints.features else None,
-            events=(event,) if event else (),
+            events=(event,) if event and self._events else (),
         )
 
 

@@ -45,7 +45,8 @@ def _sense_voice(folder: ModelFolder, variant: Variant, threads: int) -> Ear:
     return SenseVoice(
         sherpa_onnx.OfflineRecognizer.from_sense_voice(
             **_paths(folder, "model", "tokens"), language=variant.language, use_itn=variant.itn, num_threads=threads
-        )
+        ),
+        events="events" in folder.capabilities,
     )
 
 
@@ -105,7 +106,7 @@ FAMILIES = {
                 *("lang_auto", "lang_zh", "lang_en", "lang_ja", "lang_ko", "lang_yue", "neg_mean", "inv_stddev"),
             )
         },
-        capabilities=("words", "emotion", "itn"),
+        capabilities=("words", "language", "emotion", "events", "punctuation", "itn"),
         vocabulary=("model", "vocab_size"),
         languages=lambda _: ("zh", "en", "ja", "ko", "yue"),
     ),
@@ -124,9 +125,10 @@ FAMILIES = {
             ),
             "decoder": (),
         },
+        capabilities=("language", "punctuation"),
         languages=_whisper_languages,
     ),
-    "moonshine": Family(load=_moonshine, models={"encoder": (), "decoder": ()}),
+    "moonshine": Family(load=_moonshine, models={"encoder": (), "decoder": ()}, capabilities=("punctuation",)),
     "zipformer": Family(
         load=_zipformer,
         models={
