@@ -132,7 +132,8 @@ def test_the_description_has_every_route_and_problem(alice: httpx2.Client) -> No
     assert {
         "/v1/audio", "/v1/audio/{session_id}", "/v1/audio/{session_id}/{seq}", "/v1/task/{task_id}",
         "/v1/task/{task_id}/events", "/v1/task/{task_id}/transcript", "/v1/task/{task_id}/audio",
-        "/v1/task/{task_id}/transcript/versions", "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/v1/usage", "/v1/webhooks/deliveries",
+        "/v1/task/{task_id}/transcript/versions",
+        "/v1/task/{task_id}/audio-cookie", "/v1/tasks", "/v1/models", "/v1/usage", "/v1/webhooks/deliveries",
         "/v1/webhooks/deliveries/{delivery_id}/replay", "/v1/admin/overview", "/v1/admin/drain",
         "/v1/admin/deliveries/{delivery_id}/replay", "/health", "/readyz", "/metrics",
         "/v1/live/tickets", "/v1/live/{session}/shares", "/v1/live/{session}/events",

@@ -3,6 +3,9 @@ embedded recogniser."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 import wave
@@ -45,7 +48,34 @@ def test_the_embedded_model_says_what_it_can(server: Server) -> None:
     with server.http("who") as http:
         [model] = http.get("/v1/models").json()["engines"][0]["models"]
     can = {name for name, value in model.items() if value is True}
-    assert can == {"words", "speakers", "live", "live_speakers"}
+    assert can == {"words", "speakers", "punctuation", "live", "live_speakers"}
+
+
+@pytest.mark.needs("curl", "bash")
+def test_the_readme_does_as_it_says(server: Server, tmp_path: Path) -> None:
+    section = (
+        (SAMPLES.parent / "README.md").read_text().split("## Who spoke, when, in which words\n")[1].split("\n## ")[0]
+    )
+    script, shown = re.findall(r"^```\w+\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    auth = f"Authorization: Bearer {server.token('me')}"
+    (tmp_path / "samples").symlink_to(SAMPLES)
+    done = subprocess.run(
+        ["bash", "-c", "set -eu -o pipefail\n" + script],
+        cwd=tmp_path,
+        env={**os.environ, "NO_PROXY": "*", "URL": server.url, "AUTH": auth},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    saved, subtitles = done.stdout.split("\n", 1)
+    assert json.loads(saved).keys() == json.loads(shown.split("\n")[0]).keys()
+
+    def said(text: str) -> list[str]:
+        return [line for line in text.split("\n") if line and "-->" not in line]
+
+    wanted = said(shown.split("\n", 1)[1].partition("…")[0])
+    assert said(subtitles)[: len(wanted)] == wanted
 
 
 def test_a_conversation_has_two_speakers_and_words_in_order(server: Server) -> None:

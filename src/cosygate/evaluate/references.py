@@ -114,7 +114,7 @@ def _recording(folder: Path, name: str, language: str, reference: str, speakers:
     if "channel" in speakers:
         reference = ""  # one for each channel: not one text
     reference = reference if words(reference, language) else " ".join(word.text for word in spoken)
-    if max(len(reference.split()), len(spoken)) > MAX_WORDS:
+    if max(len(words(reference, language)), len(spoken)) > MAX_WORDS:
         raise BadFolder(f"{path}: its reference has more than {MAX_WORDS:,} words; cut the recording")
     people = len({turn.speaker for turn in turns})
     if people > MAX_SPEAKERS:
