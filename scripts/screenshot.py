@@ -61,6 +61,9 @@ def take(address: str, token: str, out: Path, *, width: int, height: int, scheme
         page = context.new_page()
         expect.set_options(timeout=60_000)
         page.goto(f"{address}/#token={token}")
+        page.locator("#options summary").click()
+        page.locator("#speakers").select_option("auto")
+        page.locator("#options summary").click()
         for sample in SAMPLES:
             page.set_input_files("#files", ROOT / "samples" / sample)
             row = page.locator(".row", has_text=sample)
