@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cosygate.engine.speakers.clustering import Labels, centroids, cluster
+from cosygate.engine.messages import SPEAKERS_MAX
+from cosygate.engine.speakers.clustering import MOST_SPEAKERS, Labels, centroids, cluster
 from cosygate.engine.speakers.ge2e import DIMENSIONS, unit
 from cosygate.engine.speakers.weights import Floats
 
@@ -23,11 +24,19 @@ def same_groups(one: Labels, other: Labels) -> bool:
     return bool(np.array_equal(one[:, None] == one, other[:, None] == other))
 
 
-@pytest.mark.parametrize("sizes", [[60], [30, 30], [60, 15], [40, 20, 15], [25, 25, 25, 25, 25], [20] * 8])
+@pytest.mark.parametrize(
+    "sizes", [[60], [30, 30], [60, 15], [40, 20, 15], [25, 25, 25, 25, 25], [20] * 8, [20] * 12, [30, 10] * 10]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_finds_how_many_voices_there_are(sizes: list[int], seed: int) -> None:
     embeddings, truth = voices(sizes, seed)
     assert same_groups(cluster(embeddings, np.random.default_rng(seed)), truth)
+
+
+def test_finds_as_many_voices_as_the_api_lets_one_name() -> None:
+    assert MOST_SPEAKERS == SPEAKERS_MAX
+    embeddings, truth = voices([20] * MOST_SPEAKERS)
+    assert same_groups(cluster(embeddings, np.random.default_rng(0)), truth)
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 3, 5])

@@ -28,6 +28,7 @@ from cosygate.proto import speech_engine_pb2 as pb
 
 CLIENT_IDLE_S = 300.0  # a caller that sends, or takes, nothing for this long loses its slot
 _RECORDING_MAX_S = 24 * 3600  # the detector counts samples in 31 bits
+_UNTOLD_MAX = 16 << 20  # bytes of segments: 24 hours of speech with its words are 7 MiB
 T = TypeVar("T")
 
 
@@ -49,7 +50,10 @@ class Call:
         self._turn: Turn[Any] | None = None
         self._told_at = self._clock.monotonic()
         self._pipeline: Pipeline | None = None
-        self._untold: list[Heard] = []  # while it is not known whether the recording is in the model's language
+        # Segments as they will be sent (a fifth of what Heard takes), while it is not known whether the recording is in
+        # the model's language: a whole foreign day of them may have to wait.
+        self._untold: list[bytes] = []
+        self._untold_bytes = 0
 
     @property
     def samples(self) -> int:
@@ -140,14 +144,17 @@ class Call:
         for piece in pieces:
             heard = await self._patiently(pipeline, piece)
             if heard is not None:
-                self._untold.append(heard)
+                self._untold.append(segment_event(heard).SerializeToString())
+                self._untold_bytes += len(self._untold[-1])
+            if self._untold_bytes > _UNTOLD_MAX:
+                pipeline.end()  # so much has to be enough
             if pipeline.language_known:
                 await self._tell(pipeline)
 
     async def _tell(self, pipeline: Pipeline) -> None:
-        told, self._untold = self._untold, []
-        for heard in told if not pipeline.foreign else ():
-            await self._write(segment_event(heard))
+        untold, self._untold, self._untold_bytes = self._untold, [], 0
+        for event in untold if not pipeline.foreign else ():
+            await self._write(pb.RecognizeEvent.FromString(event))
 
     async def _patiently(self, pipeline: Pipeline, piece: Piece) -> Heard | None:
         """Waits for its turn and for the recogniser, and tells the caller that there is hope, as long as there is: a

@@ -190,7 +190,7 @@ class Pipeline:
         self.timings.speakers += self._monotonic() - started
 
     def end(self) -> None:
-        """All was recognised."""
+        """All was recognised; or what was has to be enough to know the language."""
         if self._likeness is not None:
             self._likeness.end()
 
@@ -201,7 +201,7 @@ class Pipeline:
 
     @property
     def foreign(self) -> bool:
-        """In the end: no stretch of it sounded like the model's language."""
+        """In the end: it did not sound like the model's language."""
         return self._likeness is not None and self._likeness.foreign
 
     def speakers(self, num_speakers: int, max_speakers: int) -> list[tuple[int, int, str]]:
