@@ -77,6 +77,7 @@ def test_of_two_who_save_at_once_one_is_told(alice: httpx2.Client, url: str) -> 
         ({"base": 1}, 422, "invalid_request"),
         ({"base": 0, "restore": 1}, 422, "invalid_request"),
         ({"base": 1, "restore": 1}, 422, "invalid_request"),
+        ({"base": 1, "segments": [{"id": 0}]}, 422, "invalid_request"),
         ({"base": 7, "restore": 1}, 404, "version_not_found"),
         ({"base": "1", "speakers": {"a": "b"}}, 422, "invalid_request"),
         ({"base": 1, "speakers": {"nobody": "b"}}, 422, "invalid_request"),

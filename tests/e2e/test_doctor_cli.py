@@ -75,6 +75,13 @@ def test_what_is_wrong_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert not doctor(tmp_path)[1]["database"]["ok"]
 
 
+@pytest.mark.parametrize("what", ["speakers", "punctuation"])
+def test_a_model_folder_that_is_not_there_is_told(tmp_path: Path, what: str) -> None:
+    status, found = doctor(tmp_path / "data", recogniser="moonshine", **{f"{what}_dir": str(tmp_path / "none")})
+    assert status == 1
+    assert [name for name, check in found.items() if not check["ok"]] == ["engine"]
+
+
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     status, found = doctor(tmp_path / "file" / "below")

@@ -190,6 +190,14 @@ def test_embedded_with_real_speech_leaves_nothing_behind(data_dir: Path) -> None
             assert b"lunch" not in kept, path
 
 
+def test_an_engine_that_cannot_start_is_told_at_once(data_dir: Path, recording: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    status, out, err = transcribe(recording, data_dir=str(data_dir), recogniser="sherpa", model_dir=str(none))
+    assert (status, out) == (1, "")
+    assert err.startswith("cosygate: the engine cannot start:") and str(none) in err and "server.log" in err
+    assert running(data_dir) == []
+
+
 def test_two_embedded_commands_at_once(data_dir: Path, recording: Path) -> None:
     both = [begin(recording, data_dir=str(data_dir), recogniser="scripted") for _ in range(2)]
     answers = [process.communicate(timeout=90) for process in both]

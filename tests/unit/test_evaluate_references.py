@@ -82,7 +82,10 @@ def test_only_and_limit(put: Callable[..., Path]) -> None:
         ({"a_wav": "", "a_rttm": "SPEAKER a 1 0 <NA>"}, r"a\.rttm:1: a SPEAKER line"),
         ({"a_wav": "", "a_rttm": RTTM.replace("1.25", "-1")}, r"a\.rttm:4: .* are not times"),
         ({"a_wav": "", "a_rttm": "".join(RTTM.replace("ann", str(n)) for n in range(12))}, "more than 12 speakers"),
+        ({"a_wav": "", "a_rttm": ";; a remark\n\ngarbage"}, r"a\.rttm:3: 'garbage' is no type"),
+        ({"manifest_tsv": "file\tlang\na.wav\ten", "a_wav": ""}, "is the column 'lang' meant to be 'language'"),
         ({"a_wav": "", "a_txt": "x " * 20_001}, "more than 20,000 words"),
+        ({"a_wav": "", "a_txt": "字" * 20_001}, "more than 20,000 words"),
         ({"a_wav": "", "a_txt": "x" * (references.MAX_FILE_BYTES + 1)}, "larger than 8 MiB"),
     ],
 )

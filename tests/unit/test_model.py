@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -89,7 +90,22 @@ def test_tsv_and_txt() -> None:
     assert write(TRANSCRIPT, Format.TSV) == (
         "start\tend\tspeaker\ttext\n0\t1234\tA\tTom & <Ann> --> say\n3600000\t3661500\t\thi. here\n"
     )
-    assert write(TRANSCRIPT, Format.TXT) == "Tom & <Ann> --> say hi.\n"
+    unknown = replace(TRANSCRIPT, segments=tuple(replace(s, speaker=None) for s in TRANSCRIPT.segments))
+    assert write(unknown, Format.TXT) == "Tom & <Ann> --> say hi.\n"
+
+
+def test_txt_says_who_speaks_where_that_is_known() -> None:
+    assert write(TRANSCRIPT, Format.TXT) == "A: Tom & <Ann> --> say\nhi. here\n"
+    words = tuple(Word(text, n, n + 1, speaker=who) for n, (text, who) in enumerate(zip("abcd", "XYYX", strict=True)))
+    segments = (
+        Segment(0, 0.0, 4.0, "a b c d", "X", words=words),
+        Segment(1, 4.0, 5.0, "e", "X"),
+        Segment(2, 5.0, 6.0, "f", "Y"),
+        Segment(3, 6.0, 7.0, "你好。", "Y"),
+        Segment(4, 7.0, 8.0, "再见。", "Y"),
+    )
+    told = write(replace(TRANSCRIPT, segments=segments), Format.TXT)
+    assert told == "X: a\nY: b c\nX: d e\nY: f 你好。再见。\n"
 
 
 def test_json_tells_only_what_is_known() -> None:

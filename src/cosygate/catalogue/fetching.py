@@ -66,7 +66,8 @@ def fetch(source: Source, url: str, into: Path, told: Told, patience: Patience) 
                 break
             patience.wait(patience.backoff.delay(barren, patience.randomness))
     kept = f"; {_size(into):,} bytes are kept, and the same command goes on from there" if _size(into) else ""
-    raise ModelError(f"{url} could not be fetched: {reason}{kept}")
+    ways = "a mirror (COSYGATE_MODELS_MIRROR) or a copy (--from) can stand for it"
+    raise ModelError(f"{url} could not be fetched: {reason}{kept}; {ways}")
 
 
 def _client(url: str, patience: Patience) -> httpx2.Client:

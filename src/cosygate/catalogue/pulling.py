@@ -91,7 +91,11 @@ class Pull:
         file = self._fetched(entry, source) if self.copy is None else _copy(entry, source, self.copy)
         seen = content_of(file)
         if (source.bytes and seen.bytes != source.bytes) or (source.sha256 and seen.sha256 != source.sha256):
-            raise Unfit(f"{file.name} is not what the catalogue knows: {seen.bytes:,} bytes, SHA-256 {seen.sha256}")
+            known = " and ".join(
+                [f"{source.bytes:,} bytes"] * bool(source.bytes) + [source.sha256] * bool(source.sha256)
+            )
+            told = f"{seen.bytes:,} bytes, SHA-256 {seen.sha256}"
+            raise Unfit(f"{file.name} is not what the catalogue knows ({known}): {told}")
         self.teller.say(f"{entry.name}: taking what is needed from {source.name}")
         if is_archive(source.name):
             unpack(file, source.name, {f.path for f in entry.files.values()}, ALSO, new)
@@ -152,5 +156,6 @@ def _copy(entry: Entry, source: Source, copy: Path) -> Path:
         return copy
     if not (copy / source.name).is_file():
         wanted = " and ".join(s.name for s in entry.sources)
-        raise ModelError(f"{copy} is not a copy of {entry.name}: that is {wanted}, or the files in them")
+        files = ", ".join(file.path for file in entry.files.values())
+        raise ModelError(f"{copy} is not a copy of {entry.name}: that is {wanted}, or the files in them ({files})")
     return copy / source.name

@@ -60,6 +60,17 @@ def _ready(child: subprocess.Popen[bytes], log: Path) -> str:
     raise ServerFailed(f"the server was not ready within {READY_S:g} s ({log})")
 
 
+def _engine_failed(log: Path) -> str | None:
+    """Why no engine started, of a server that is ready: by then each is up, or has told, or needs longer."""
+    for line in log.read_text(errors="replace").splitlines():
+        if '"engine.cannot_start"' in line:
+            try:
+                return str(json.loads(line)["detail"])
+            except (ValueError, KeyError, TypeError):
+                return line
+    return None
+
+
 def _last_words(log: Path) -> str:
     """The end of its log: of a JSON line, what happened, without the stack."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -108,8 +119,11 @@ def private_folder(data_dir: Path) -> Iterator[Path]:
 def embedded(folder: Path) -> Iterator[str]:
     """The address of a server on `folder` that ends with the block, or with this process. Raises ServerFailed."""
     arguments = ["--host", "127.0.0.1", "--port", "0", "--workers", "1", "--parent", str(os.getpid())]
-    child, url = launch(arguments, data_dir=folder, log=folder / "server.log", env={"COSYGATE_DRAIN_S": "2"})
+    log = folder / "server.log"
+    child, url = launch(arguments, data_dir=folder, log=log, env={"COSYGATE_DRAIN_S": "2"})
     try:
+        if why := _engine_failed(log):  # a server would try again until it is mended; nobody mends anything here
+            raise ServerFailed(f"the engine cannot start: {why} ({log})")
         yield url
     finally:
         stop(child)

@@ -104,8 +104,7 @@ def verify(
         for name in names or shelf.names():
             if faults := shelf.faults(name):
                 whole = False
-                for fault in faults:
-                    typer.echo(f"{name}: {fault}", err=True)
+                typer.echo(_told(name, faults), err=True)
             else:
                 typer.echo(f"{name}: whole")
     raise typer.Exit(0 if whole else 1)
@@ -131,8 +130,12 @@ def path(
     with _faults_told():
         shelf = _shelf(models_dir, data_dir)
         if faults := shelf.faults(name, thorough=False):
-            fail("\n".join(f"{name}: {fault}" for fault in faults), 1)
+            fail(_told(name, faults), 1)
     typer.echo(shelf.place(name))
+
+
+def _told(name: str, faults: list[str]) -> str:
+    return "\n".join(fault if fault.startswith(name) else f"{name}: {fault}" for fault in faults)
 
 
 def _shelf(models_dir: Path | None, data_dir: Path | None) -> Shelf:

@@ -26,9 +26,9 @@ from cosygate.doctor.finding import Check, Finding
 from cosygate.doctor.shared import shared_checks
 from cosygate.kit import logs
 from cosygate.settings import Settings
+from cosygate.settings.engines import engine_arguments, engine_start_s
 
 CHECK_S = 90.0  # the longest one check may take
-_ENGINE_START_S = 60.0
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"})
 _PASSING = frozenset({"tmpfs", "ramfs"})
 _SLOW_FSYNC_S = 0.1
@@ -211,10 +211,9 @@ async def _engine(settings: Settings) -> Finding:
     with tempfile.TemporaryDirectory(prefix="cosygate-") as folder:
         address = f"unix:{folder}/engine"
         arguments = ["--listen", address, "--slots", "1", "--log-level", "error", "--parent-pid", str(os.getpid())]
-        arguments += ["--recogniser", settings.recogniser, "--command", settings.command]
-        arguments += ["--script", str(settings.script)] if settings.script else []
-        argv = [sys.executable, "-m", "cosygate.engine", *arguments]
-        child = Child(ChildSpec(name, argv, ready_timeout_s=_ENGINE_START_S), SystemClock(), SystemRandomness())
+        argv = [sys.executable, "-m", "cosygate.engine", *arguments, *engine_arguments(settings)]
+        spec = ChildSpec(name, argv, ready_timeout_s=engine_start_s(settings))
+        child = Child(spec, SystemClock(), SystemRandomness())
         await child.start()
         try:
             await child.wait_ready()

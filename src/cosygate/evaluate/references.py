@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -17,6 +18,14 @@ MAX_FILE_BYTES = 8 * 1024 * 1024  # of a manifest or a reference
 MAX_WORDS = 20_000  # of a reference
 MAX_SPEAKERS = 12  # of a reference: their best match is searched among all subsets
 _AUDIO = re.compile(r"(?i).*\.(wav|flac|mp3|og[ga]|opus|m4a|mp4|aac|webm|mk[av]|mov|3gp|aiff?|au|caf|w64|wma|amr)")
+# Types of lines (NIST, "RT-09 Evaluation Plan", appendix A).
+_RTTM = frozenset(
+    {
+        *("SPEAKER", "SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT", "IP"),
+        *("SU", "CB", "A/P", "SPKR-INFO"),
+    }
+)
+_COLUMNS = ("file", "language", "reference", "speakers")
 _BESIDE = (".words.tsv", ".txt", ".rttm", ".lang")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
@@ -62,7 +71,9 @@ def read(folder: Path, only: str = "*", limit: int | None = None) -> list[Record
     rows = _of_manifest(manifest) if manifest.is_file() else _of_files(folder)
     chosen = [row for row in rows if fnmatchcase(row[0], only)][:limit]
     if not chosen:
-        raise BadFolder(f"nothing to evaluate in {folder}: no recording with a reference matches {only}")
+        raise BadFolder(
+            f"nothing to evaluate in {folder}: no recording with a reference matches {only} (docs/evaluate.md)"
+        )
     if len(chosen) > MAX_RECORDINGS:
         raise BadFolder(f"{folder} has more than {MAX_RECORDINGS:,} recordings; --only or --limit takes some of them")
     return [_recording(folder, *row) for row in chosen]
@@ -72,6 +83,10 @@ Row = tuple[str, str, str, str]  # name, language, reference, speakers
 
 
 def _of_manifest(manifest: Path) -> list[Row]:
+    header = _text(manifest).partition("\n")[0].rstrip("\r").split("\t")
+    for column in _COLUMNS:
+        if column not in header and (meant := get_close_matches(column, header, 1, 0.6)):
+            raise BadFolder(f"{manifest}: is the column {meant[0]!r} meant to be {column!r}?")
     rows = [
         (row["file"], row.get("language") or UNKNOWN, row.get("reference") or "", row.get("speakers") or "")
         for row in _table(manifest, "file")
@@ -164,6 +179,8 @@ def _turns(path: Path) -> Iterator[Turn]:
     """NAME.rttm (NIST's Rich Transcription Time Marked): of each SPEAKER line its start, duration and name."""
     for line, text in enumerate(_text(path).splitlines(), 1):
         fields = text.split()
+        if fields and not fields[0].startswith(";") and fields[0] not in _RTTM:
+            raise BadFolder(f"{path}:{line}: {fields[0][:32]!r} is no type of an RTTM line")
         if fields[:1] == ["SPEAKER"]:
             if len(fields) < 8:
                 raise BadFolder(f"{path}:{line}: a SPEAKER line has at least 8 fields")

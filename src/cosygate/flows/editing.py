@@ -83,5 +83,8 @@ def _checked(data: bytes, before: Sequence[Changes], changes: Changes) -> int:
     """How many bytes of `changes` are kept; what cannot be kept is refused now, not when it is read."""
     if changes.restores is None:
         first, base = _made(data, before)
-        check_size(first, revised(base, changes))
+        after = revised(base, changes)
+        if after.segments == base.segments:
+            raise errors.Invalid("nothing is corrected: it is so already")
+        check_size(first, after)
     return len(json.dumps(changes_dict(changes), ensure_ascii=False).encode())

@@ -138,7 +138,8 @@ def _check(segments: Sequence[Segment], changes: Changes) -> None:
         known = {segment.speaker for segment in segments}
         known |= {word.speaker for segment in segments for word in segment.words}
         if not changes.speakers.keys() <= known:
-            raise errors.Invalid("this version has no such speaker")
+            unknown_name = min(changes.speakers.keys() - known, key=str)
+            raise errors.Invalid(f"this version has no speaker {unknown_name[:NAME_MAX]!r}")
         for name in changes.speakers.values():
             _check_name(name)
 

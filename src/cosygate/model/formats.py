@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import groupby
 
 from cosygate.model import subtitles
-from cosygate.model.transcript import Transcript, transcript_dict
+from cosygate.model.transcript import Transcript, join_texts, transcript_dict
 
 
 class Format(StrEnum):
@@ -36,8 +37,21 @@ def _json(transcript: Transcript) -> str:
 
 
 def _txt(transcript: Transcript) -> str:
-    """The recognised text alone."""
-    return transcript.text + "\n" if transcript.text else ""
+    """The recognised text alone; where speakers are known a line for each turn, with the name before it."""
+    if not any(segment.speaker for segment in transcript.segments):
+        return transcript.text + "\n" if transcript.text else ""
+    turns = groupby(_said(transcript), key=lambda said: said[0])
+    return "".join((f"{who}: " if who else "") + join_texts(text for _, text in texts) + "\n" for who, texts in turns)
+
+
+def _said(transcript: Transcript) -> Iterator[tuple[str | None, str]]:
+    """Who says what, in order: where several speak in a segment and its words spell its text, by their words."""
+    for segment in transcript.segments:
+        several = len({word.speaker for word in segment.words} - {None}) > 1
+        if several and join_texts(word.text for word in segment.words) == segment.text:
+            yield from ((word.speaker or segment.speaker, word.text) for word in segment.words)
+        else:
+            yield segment.speaker, " ".join(segment.text.split())
 
 
 def _tsv(transcript: Transcript) -> str:

@@ -26,6 +26,7 @@ from cosygate.kit.backoff import Backoff
 from cosygate.kit.children import Child, ChildFailed, ChildSpec, remove_stale_socket
 from cosygate.kit.clock import SystemClock, SystemRandomness
 from cosygate.settings import Settings
+from cosygate.settings.engines import engine_arguments, engine_start_s
 
 _log = logs.logger()
 _ENGINE_HEAD_START_S = 4.0  # how long "ready" waits for engines; uploads are taken and kept without one, too
@@ -143,22 +144,11 @@ class _Serve:
 
     def _engine(self, index: int, address: str, environment: dict[str, str]) -> Child:
         settings = self._settings
-        argv = [sys.executable, "-m", "cosygate.engine", "--listen", address, "--recogniser", settings.recogniser]
+        argv = [sys.executable, "-m", "cosygate.engine", "--listen", address, *engine_arguments(settings)]
         argv += ["--slots", str(settings.engine_slots), "--live", str(settings.engine_live)]
         argv += ["--log-level", settings.log_level]
         if settings.otlp_endpoint:
             argv += ["--otlp-endpoint", settings.otlp_endpoint]
-        if settings.recogniser == "command":
-            argv += ["--command", settings.command, "--command-timeout", str(settings.command_timeout_s)]
-        folders = {
-            "model": settings.model_dir,
-            "speakers": settings.speakers_dir,
-            "punctuation": settings.punctuation_dir,
-        }
-        argv += [f"--{what}-dir={folder}" for what, folder in folders.items() if folder]
-        argv += ["--num-threads", str(settings.num_threads)]
-        if settings.script is not None:
-            argv += ["--script", str(settings.script)]
         # Its own grace ends before the supervisor's patience: calls then end as "try elsewhere", not as a crash.
         argv += ["--grace", "3"]
         # It is told all it needs by its arguments. It never sees a token, and so gets no secret either: nor does the
@@ -168,7 +158,7 @@ class _Serve:
             argv=[*argv, "--parent-pid", str(os.getpid())],
             env={k: v for k, v in environment.items() if not k.startswith(_SECRET)} | {slots.SLOT: f"e{index}"},
             before_start=lambda: remove_stale_socket(Path(address.removeprefix("unix:"))),
-            ready_timeout_s=180.0 if any(folders.values()) else 30.0,  # a large model is tried, then loaded
+            ready_timeout_s=engine_start_s(settings),
             grace_s=6.0,  # a call's last moments, and a receiver of spans that hangs
             backoff=Backoff(longest_s=settings.restart_longest_s),
             probe=lambda: engine_serves(address),

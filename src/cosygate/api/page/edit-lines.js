@@ -3,7 +3,7 @@
 
 import { askName } from "/page/asking.js";
 import { h, setText } from "/page/dom.js";
-import { clean, longestText } from "/page/edits.js";
+import { clean } from "/page/edits.js";
 import { Following } from "/page/following.js";
 import { calledVoice } from "/page/voices.js";
 import { clock } from "/page/words.js";
@@ -77,7 +77,7 @@ export class EditLines extends EventTarget {
 
   #make(segment, at) {
     const time = clock(segment.start);
-    const field = h("textarea", { rows: "1", maxlength: longestText(segment), "aria-label": `Text at ${time}`, spellcheck: "true",
+    const field = h("textarea", { rows: "1", "aria-label": `Text at ${time}`, spellcheck: "true",
       placeholder: "Empty: this line goes when you save" });
     const text = this.edits.text(at);
     field.value = text;

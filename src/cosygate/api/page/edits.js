@@ -8,9 +8,6 @@ const PAUSE_MS = 1_000; // typing goes on in the same step until there is such a
 
 export const LONGEST_NAME = 64; // characters, as the server has it
 
-/** How many characters a segment's text may have, as the server has it. */
-export const longestText = ({ start, end }) => Math.max(2_000, Math.round(100 * (end - start)));
-
 /** Whose a segment is: its speaker's name, else the number of its channel, else null. */
 export const voiceOf = ({ speaker, channel }) => speaker ?? channel ?? null;
 
