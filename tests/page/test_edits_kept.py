@@ -61,6 +61,17 @@ def test_every_version_can_be_read_and_the_first_restored(talk: Page, talking_se
     assert texts(kept(talking_server, sub, talk, 3))[0] == "Twice"
 
 
+def test_a_text_that_is_too_long_is_told_and_not_cut(talk: Page, talking_server: Server, sub: str) -> None:
+    edit(talk)
+    field(talk, 0).fill("x" * 2_500)
+    talk.get_by_role("button", name="Save", exact=True).click()
+    expect(talk.get_by_role("alert")).to_contain_text("at most 2000 characters")
+    expect(field(talk, 0)).to_have_value("x" * 2_500)
+    field(talk, 0).fill("x" * 1_500)
+    save(talk, 2)
+    assert texts(kept(talking_server, sub, talk))[0] == "x" * 1_500
+
+
 def test_somebody_else_saves_first_and_both_are_kept(talk: Page, talking_server: Server, sub: str) -> None:
     edit(talk)
     field(talk, 1).fill("Mine")
