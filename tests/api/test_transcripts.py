@@ -69,6 +69,8 @@ def test_of_two_who_save_at_once_one_is_told(alice: httpx2.Client, url: str) -> 
     assert alice.get(url).json()["segments"][0]["text"] == f"by {won}"
     lost = next(a for a in answers if a.status_code == 409)
     assert code_of(lost) == (409, "version_conflict") and lost.json()["version"] == 2
+    stale = patch(alice, url, 1, restore=1)
+    assert code_of(stale) == (409, "version_conflict") and stale.json()["version"] == 2
 
 
 @pytest.mark.parametrize(

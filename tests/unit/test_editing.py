@@ -110,7 +110,18 @@ def test_what_cannot_be_kept_is_refused(changes: Changes) -> None:
 
 
 def test_names_are_written_as_people_write_them() -> None:
-    for name in ("安娜", "Ångström-O’Neill 2", "می‌ر", "👩‍💻", "José", "Dr. (Anna)", "ق"):
+    for name in (
+        "安娜",
+        "Ångström-O’Neill 2",
+        "می‌ر",
+        "\u200fדנה",
+        "👩‍💻",
+        "🫨",
+        "\U00031350",
+        "José",
+        "Dr. (Anna)",
+        "ق",
+    ):
         assert revised(TALK, Changes({"S1": name})).segments[0].speaker == name
 
 
@@ -175,7 +186,7 @@ def test_words_are_in_order_and_inside_their_segment(had: list[str], text: str) 
     at = before.start
     for word in retimed(before, text):
         assert at <= word.start <= word.end <= before.end
-        assert any(map(str.isalnum, word.text))
+        assert any(map(str.isalnum, word.text)) or word.text in had
         at = word.start
 
 

@@ -139,6 +139,10 @@ def test_what_the_catalogue_says_by_now_of_what_is_here_is_recorded_without_fetc
     assert (record["capabilities"], record["settings"]) == (["words", "emotion"], {"threshold": 0.7})
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != RECORD} == before
     assert town.shelf.faults("m") == [] and town.left() == ["m"]
+    record["settings"]["mine"] = 1
+    (folder / RECORD).write_text(json.dumps(record))
+    town.pull(settings="{ threshold = 0.6 }")
+    assert json.loads((folder / RECORD).read_text())["settings"] == {"threshold": 0.6, "mine": 1}
 
 
 def test_without_digests_it_warns_and_records_what_it_saw(town: Town) -> None:

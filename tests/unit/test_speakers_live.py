@@ -144,3 +144,11 @@ def test_a_failure_costs_the_labels_and_nothing_else() -> None:
         assert speakers.hear(np.zeros(RATE, np.float32)) is None
         assert speakers.label(voice((0, 1))) is None
     assert [line["event"] for line in logs] == ["speakers.failed"], "told once"
+
+
+def test_a_first_word_weighs_little_against_what_follows() -> None:
+    """A voice founded by less than a second is soon that of its next utterance."""
+    labels = Labels()
+    angles = [(0.0, FOUNDS_S / 3), (45.0, 3.0), (89.0, 3.0)]
+    told = [labels.label(like(0, 1, float(np.cos(np.radians(angle))), seconds)) for angle, seconds in angles]
+    assert told == ["S1", "S1", "S1"]

@@ -85,7 +85,9 @@ class Pull:
         sources = [
             source.model_copy(update={"verified": source.verified or source.url in known}) for source in record.sources
         ]
-        return _described(entry, sources, record.contents)
+        described = _described(entry, sources, record.contents)
+        # What somebody has written into the record that the catalogue says nothing of is theirs.
+        return described.model_copy(update={"settings": record.settings | entry.settings})
 
     def _source(self, entry: Entry, source: Source, new: Path) -> Fetched:
         file = self._fetched(entry, source) if self.copy is None else _copy(entry, source, self.copy)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from cosygate import errors
@@ -15,6 +16,7 @@ from cosygate.kit.lines import Full, Lines
 from cosygate.kit.logs import logger
 from cosygate.model.editing import FIRST, Changes, Version, changes_dict, check_size, replayed, revised
 from cosygate.model.formats import Format, write
+from cosygate.model.job import Job
 from cosygate.model.principal import Principal
 from cosygate.model.transcript import Transcript, transcript_from_dict
 from cosygate.ports.versions import Versions
@@ -34,9 +36,9 @@ class Editing:
 
     async def written(self, caller: Principal, task_id: str, fmt: Format, number: int | None = None) -> str:
         """Version `number`, None: the newest. Raises TaskNotFound, TaskUnfinished, VersionNotFound, Unavailable."""
-        data = await self._tasks.stored_transcript(caller, task_id)
+        job = await self._tasks.finished(caller, task_id)
         changes = await self._changes(task_id, number)
-        return await self._in_line(caller, lambda: write(_made(data, changes)[1], fmt))
+        return await self._in_line(caller, job, lambda data: write(_made(data, changes)[1], fmt))
 
     async def versions(self, caller: Principal, task_id: str) -> list[Version]:
         """All of them, oldest first. Raises TaskNotFound, TaskUnfinished."""
@@ -47,11 +49,13 @@ class Editing:
         """A new version: `base`, which has to be the newest one, with `changes`. Durable on return. Raises
         TaskNotFound, TaskUnfinished, VersionNotFound, VersionConflict, TooManyVersions, Invalid, TooLarge,
         Unavailable."""
-        data = await self._tasks.stored_transcript(caller, task_id)
+        job = await self._tasks.finished(caller, task_id)
         before = await self._changes(task_id, base)
+        if (newest := max((v.number for v in await self._versions.all(task_id)), default=FIRST)) != base:
+            raise errors.VersionConflict(version=newest)
         if changes.restores is not None and not FIRST <= changes.restores < base:
             raise errors.Invalid("what is restored is a version before this one")
-        size = await self._in_line(caller, lambda: _checked(data, before, changes))
+        size = await self._in_line(caller, job, lambda data: _checked(data, before, changes))
         version = Version(base + 1, self._clock.now(), caller.subject, changes.restores)
         await self._versions.add(task_id, version, changes, size)
         _log.info("transcript.edited", task_id=task_id, version=version.number)
@@ -66,11 +70,16 @@ class Editing:
             raise errors.VersionNotFound()
         return changes
 
-    async def _in_line(self, caller: Principal, job: Callable[[], T]) -> T:
+    async def _in_line(self, caller: Principal, job: Job, work: Callable[[bytes], T]) -> T:
+        """`work` of what the recogniser told."""
+
+        async def prepare() -> Callable[[], T]:
+            return partial(work, await self._tasks.stored_transcript(job))
+
         try:
-            return await self._lines.run(caller.owner, job)
+            return await self._lines.run(caller.owner, prepare)
         except Full:
-            raise errors.Unavailable("too many of your transcripts are being written") from None
+            raise errors.Unavailable("too many transcripts wait to be written") from None
 
 
 def _made(data: bytes, changes: Sequence[Changes]) -> tuple[Transcript, Transcript]:

@@ -56,9 +56,8 @@ class Tasks:
             raise errors.TaskUnfinished(f"the task is {job.state}", state=str(job.state))
         return job
 
-    async def stored_transcript(self, caller: Principal, task_id: str) -> bytes:
-        """As the recogniser told it: JSON, perhaps megabytes. Raises as `finished` does."""
-        job = await self.finished(caller, task_id)
+    async def stored_transcript(self, job: Job) -> bytes:
+        """Of a finished one, as the recogniser told it: JSON, perhaps megabytes. Raises TaskNotFound."""
         assert job.result_fence is not None  # noqa: S101 - for the type checker: `finished` has looked
         data = await self._results.get(job.id, job.result_fence)
         if data is None:

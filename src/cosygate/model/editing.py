@@ -23,8 +23,9 @@ NAME_MAX = 64  # characters of a speaker's name
 TEXT_MAX, TEXT_PER_S = 2_000, 100  # of a segment's text, whatever its length, and per second: nobody says so much
 GROWTH_FREE = 10_000  # characters, beyond twice what was recognised, that a transcript may have in all
 # General categories of Unicode (UAX #44): what no text may have, and what nobody sees.
-_NOT_KEPT, _UNSEEN = frozenset({"Cc", "Cs", "Cn"}), frozenset({"Cf", "Co", "Mn", "Me", "Zs"})
-_JOINERS = frozenset("\u200c\u200d")  # within Persian words, and emoji
+_NOT_KEPT, _UNSEEN = frozenset({"Cc", "Cs"}), frozenset({"Cf", "Co", "Mn", "Me", "Zs"})
+# Not to be seen, but part of how names are written: in Persian, in emoji, where scripts of two directions meet.
+_JOINERS = frozenset("\u200c\u200d\u200e\u200f\u061c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ def _check(segments: Sequence[Segment], changes: Changes) -> None:
 
 def _check_name(name: str) -> None:
     """Told in subtitles before what they say: something to be seen, on one line, that turns no writing around."""
-    kinds = [unicodedata.category(char) for char in name if char not in _JOINERS]
-    plain = name == " ".join(name.split()) and not any(kind in _NOT_KEPT or kind in ("Cf", "Co") for kind in kinds)
+    odd = any(_not_kept(char) or unicodedata.category(char) in ("Cf", "Co") for char in name if char not in _JOINERS)
+    plain = name == " ".join(name.split()) and not odd
     if not (plain and len(name) <= NAME_MAX and _seen(name)):
         raise errors.Invalid(f"a speaker's name has 1 to {NAME_MAX} characters that can be seen")
 
@@ -155,10 +156,15 @@ def _check_name(name: str) -> None:
 def _check_text(text: str, segment: Segment) -> None:
     most = max(TEXT_MAX, round(TEXT_PER_S * (segment.end - segment.start)))
     if len(text) > most:
-        raise errors.Invalid(f"this segment's text has at most {most} characters")
-    text = " ".join(text.split())
-    if not text.isprintable() and any(unicodedata.category(char) in _NOT_KEPT for char in text):
-        raise errors.Invalid("a segment's text has control characters, or what is no character")
+        raise errors.Invalid(f"the text of segment {segment.id} has at most {most} characters")
+    if any(map(_not_kept, " ".join(text.split()))):
+        raise errors.Invalid(f"the text of segment {segment.id} has control characters, or what is no character")
+
+
+def _not_kept(char: str) -> bool:
+    """Noncharacters, too (https://www.unicode.org/faq/private_use.html); but what is newer than our Unicode is kept."""
+    code = ord(char)
+    return unicodedata.category(char) in _NOT_KEPT or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def _seen(text: str) -> bool:

@@ -46,7 +46,8 @@ from cosygate.wiring.stores import database_url
 from cosygate.wiring.telling import begin_telling
 from cosygate.wiring.webhooks import webhook_parts
 
-_TRANSCRIPTS, _TRANSCRIPTS_EACH = 4, 64  # that are written at once, and calls of one caller that wait for that
+# Transcripts that are written at once; calls that wait for that, of one caller, and of all.
+_TRANSCRIPTS, _TRANSCRIPTS_EACH, _TRANSCRIPTS_ALL = 4, 64, 1_000
 
 __all__ = ["House", "database_url", "issue_token", "jwt_secret", "open_house"]
 
@@ -132,7 +133,7 @@ async def open_house(
             clock=clock,
             direct=store.direct,
         )
-        lines = Lines(_TRANSCRIPTS, each=_TRANSCRIPTS_EACH, name="transcripts")
+        lines = Lines(_TRANSCRIPTS, each=_TRANSCRIPTS_EACH, most=_TRANSCRIPTS_ALL, name="transcripts")
         stack.callback(lines.close)
         housekeeping = Housekeeping(
             uploads=records.uploads,
