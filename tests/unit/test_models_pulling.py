@@ -219,7 +219,7 @@ def test_a_second_pull_waits_for_the_first_and_finds_it_there(town: Town) -> Non
     threads = [threading.Thread(target=town.pull, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(200):
+    for _ in range(1_000):
         if any("waiting" in line for line in town.heard.said):
             break
         threading.Event().wait(0.02)
