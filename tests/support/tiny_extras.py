@@ -15,9 +15,12 @@ TOKENS = ("<unk>", *"你好吗今天是", "hello", "world", "fine", "day")
 _MARKS = ("<unk>", "_", "，", "。", "？", "、")
 
 
-def diarization(folder: Path, *, threshold: float = 0.5, embedding: object = None, **metadata: object) -> Path:
+def diarization(
+    folder: Path, *, threshold: float = 0.5, quiet: float = 0.004, embedding: object = None, **metadata: object
+) -> Path:
     """Hears a speaker wherever there is sound at one of BANDS, two when there is at both: tones, since neither is a
-    voice. An embedding is the colour of a sound. `metadata`: of the segmentation; `embedding`: a dict of its."""
+    voice. An embedding is the colour of a sound. `quiet`: the level that is no sound yet. `metadata`: of the
+    segmentation; `embedding`: a dict of its."""
     field, shift, kernel = 991, 270, 160  # samples
     classes = np.zeros((2, 7), np.float32)
     classes[0, [1, 4]] = classes[1, [2, 4]] = 1  # nobody, each of three alone, each two of them
@@ -41,7 +44,7 @@ def diarization(folder: Path, *, threshold: float = 0.5, embedding: object = Non
         {
             "tones": tones,
             "mean": mean,
-            "quiet": np.float32(0.004),
+            "quiet": np.float32(quiet),
             "classes": classes,
             "never": np.array([0, 0, 0, -9, 0, -9, -9], np.float32),
         },

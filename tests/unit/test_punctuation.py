@@ -198,6 +198,8 @@ def said(folder: Path, **members: object) -> None:
         (lambda p: (p / "model.onnx").write_bytes((p / "model.onnx").read_bytes()[:-9]), "model.onnx", "cut off"),
         (lambda p: tiny_extras.punctuation(p, tokens=None), "model.onnx", "has nothing as tokens"),
         (lambda p: tiny_extras.punctuation(p, vocab_size=99), "model.onnx", "has '99' as vocab_size"),
+        (lambda p: tiny_extras.punctuation(p, vocab_size="1_1"), "model.onnx", "has '1_1' as vocab_size"),
+        (lambda p: tiny_extras.punctuation(p, vocab_size="11,11"), "model.onnx", "has '11,11' as vocab_size"),
         (lambda p: tiny_extras.punctuation(p, unk_symbol="[UNK]"), "model.onnx", "as unk_symbol"),
         (lambda p: tiny_extras.punctuation(p, punctuations="_|。"), "model.onnx", "as punctuations"),
     ],

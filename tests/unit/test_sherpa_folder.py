@@ -69,6 +69,9 @@ def look(folder: Path) -> ModelFolder:
         (lambda p: tiny_models.sense_voice(p, lang_ja="three"), "model.onnx", "has 'three' as lang_ja"),
         (lambda p: tiny_models.sense_voice(p, neg_mean="1,,2"), "model.onnx", "has '1,,2' as neg_mean"),
         (lambda p: tiny_models.sense_voice(p, neg_mean="nan"), "model.onnx", "has 'nan' as neg_mean"),
+        (lambda p: tiny_models.sense_voice(p, neg_mean="1e400"), "model.onnx", "has '1e400' as neg_mean"),
+        (lambda p: tiny_models.sense_voice(p, vocab_size="3_5"), "model.onnx", "has '3_5' as vocab_size"),
+        (lambda p: tiny_models.sense_voice(p, lang_ja="٣"), "model.onnx", "has '٣' as lang_ja"),
         (lambda p: tiny_models.sense_voice(p, vocab_size=99), "tokens.txt", "35 tokens, but .*model.onnx gives 99"),
         (lambda p: (p / "tokens.txt").unlink(), "tokens.txt", "cannot be read"),
         (lambda p: (p / "tokens.txt").write_bytes(b""), "tokens.txt", "empty"),
@@ -86,6 +89,11 @@ def test_what_is_damaged_is_refused_by_name(damage: Damage, names: str, says: st
     with pytest.raises(CannotStart, match=says) as refused:
         look(folder)
     assert str(folder / names) in str(refused.value)
+
+
+@pytest.mark.parametrize("mean", ["-8.3, 1.25", "1e-3,+.5,-7.", "0", "1E5,-2.5e+10"])
+def test_numbers_are_written_in_several_ways(mean: str, tmp_path: Path) -> None:
+    look(tiny_models.sense_voice(tmp_path, neg_mean=mean))
 
 
 def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:

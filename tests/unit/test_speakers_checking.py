@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cosygate.engine.folders import trying
 from cosygate.engine.recognisers.base import CannotStart
 from cosygate.engine.speakers.sherpa.checking import checked, threshold, try_out
 from tests.support import tiny_extras
@@ -54,7 +55,19 @@ def test_a_good_folder_passes_and_can_be_loaded(tmp_path: Path) -> None:
         (lambda p: cut(p / "embedding.onnx"), "embedding.onnx", "cut off"),
         (wrong(window_size=None), "segmentation.onnx", "has nothing as window_size"),
         (wrong(window_size="ten"), "segmentation.onnx", "has 'ten' as window_size"),
+        (wrong(window_size=100), "segmentation.onnx", "has '100' as window_size"),
+        (wrong(window_size=160_000_000), "segmentation.onnx", "has '160000000' as window_size"),
+        (wrong(window_size="1.6e5"), "segmentation.onnx", "has '1.6e5' as window_size"),
+        (wrong(window_size="1" + "0" * 5000), "segmentation.onnx", "has '10+' as window_size"),
+        (wrong(window_size="160000,2"), "segmentation.onnx", "has '160000,2' as window_size"),
+        (wrong(receptive_field_size=160_001), "segmentation.onnx", "has '160001' as receptive_field_size"),
         (wrong(receptive_field_shift=0), "segmentation.onnx", "has '0' as receptive_field_shift"),
+        (wrong(receptive_field_shift=10**9), "segmentation.onnx", "has '1000000000' as receptive_field_shift"),
+        (wrong(receptive_field_shift=992), "segmentation.onnx", "has '992' as receptive_field_shift"),
+        (wrong(num_speakers="0_3"), "segmentation.onnx", "has '0_3' as num_speakers"),
+        (wrong(num_speakers="٣"), "segmentation.onnx", "has '٣' as num_speakers"),
+        (wrong(num_speakers=" 3"), "segmentation.onnx", "has ' 3' as num_speakers"),
+        (wrong(num_speakers=33, num_classes=562), "segmentation.onnx", "has '33' as num_speakers"),
         (wrong(sample_rate=8000), "segmentation.onnx", "has '8000' as sample_rate"),
         (wrong(num_classes=6), "segmentation.onnx", "has '6' as num_classes"),
         (wrong(powerset_max_classes=3), "segmentation.onnx", "has '3' as powerset_max_classes"),
@@ -62,6 +75,10 @@ def test_a_good_folder_passes_and_can_be_loaded(tmp_path: Path) -> None:
         (wrong_embedding(framework="kaldi"), "embedding.onnx", "has 'kaldi' as framework"),
         (wrong_embedding(normalize_samples=None), "embedding.onnx", "has nothing as normalize_samples"),
         (wrong_embedding(output_dim=None), "embedding.onnx", "has nothing as output_dim"),
+        (wrong_embedding(normalize_samples="0_1"), "embedding.onnx", "has '0_1' as normalize_samples"),
+        (wrong_embedding(output_dim=0), "embedding.onnx", "has '0' as output_dim"),
+        (wrong_embedding(output_dim="3_2"), "embedding.onnx", "has '3_2' as output_dim"),
+        (wrong_embedding(output_dim=10**9), "embedding.onnx", "has '1000000000' as output_dim"),
         (wrong_embedding(sample_rate=8000), "embedding.onnx", "has '8000' as sample_rate"),
         (wrong_embedding(language=None), "embedding.onnx", "has nothing as language"),
     ],
@@ -79,7 +96,11 @@ def test_what_is_damaged_is_refused_by_name(
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (wrong(window_size=100), "status"),  # less than the model's own field
+        (wrong_embedding(output_dim=16), "embedding.onnx gives embeddings of 32 numbers.* says 16 as output_dim"),
+        (wrong_embedding(output_dim=64), "embedding.onnx gives embeddings of 32 numbers.* says 64 as output_dim"),
+        (wrong(receptive_field_shift=300), "receptive_field_shift wrong|status -"),  # it writes beyond a table
+        (wrong(receptive_field_shift=240), "segmentation.onnx: speech from 9.0 s .* is receptive_field_shift wrong"),
+        (lambda p: tiny_extras.diarization(p, quiet=10), "segmentation.onnx: nobody is heard where somebody speaks"),
         (wrong_embedding(framework="nemo"), "status"),  # which needs more metadata, and sherpa-onnx ends the process
     ],
 )
@@ -90,3 +111,10 @@ def test_what_only_loading_shows_costs_a_process_of_its_own(
         try_out(checked(make(tmp_path)), 1)
     assert str(tmp_path) in str(refused.value)
     assert len(str(refused.value)) < 1500
+
+
+def test_loading_has_bounds_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checked(tiny_extras.diarization(tmp_path))
+    monkeypatch.setattr(trying, "_MEMORY", 16 << 20)
+    with pytest.raises(CannotStart, match="cannot be used: loading it ended with status"):
+        try_out(folder, 1)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from cosygate.engine.peers import Peers
 from cosygate.engine.recognisers.base import RATE, Samples, Stopped
 from cosygate.engine.speakers.sherpa import diariser as module
 from cosygate.engine.speakers.sherpa.diariser import FolderDiariser, FolderVoices, TooSlow
@@ -210,6 +211,37 @@ def test_audio_waits_for_the_models(diariser: FolderDiariser, monkeypatch: pytes
         assert len(voices._chunk) <= 60 * RATE
     assert most == 1
     assert len(voices.turns()) == 60
+
+
+NONSENSE = ["turns", "voices", "short", "long", "backwards", "beyond", "whose", "seconds", "nan", "loud", "noise"]
+
+
+@pytest.mark.parametrize("kind", [*NONSENSE, "more"])
+def test_a_child_that_answers_nonsense_costs_one_recording_and_not_the_next(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first answer is nonsense, all later ones are right, in whichever process: so what was said in vain shows."""
+    monkeypatch.setattr(module, "_TRIES", 1)
+    monkeypatch.setattr(module, "_LIMIT_S", 15.0)
+    monkeypatch.setattr(module, "_LIMIT_PER_S", 0.0)
+    diariser = FolderDiariser(folder, slots=1)
+    diariser._peers = Peers(
+        "tests.support.babbling_child", (kind, str(tmp_path / "babbled"), str(folder)), count=1, name="babbling"
+    )
+    try:
+        started = time.monotonic()
+        if kind == "more":  # right, and then something that nobody asked for
+            check(heard(diariser, talk(2)).turns(), talk(2), ["S1", "S2"])
+        else:
+            with capture_logs() as logs, pytest.raises(OSError, match="the child answered"):
+                heard(diariser, talk(2)).turns()
+            assert [line["event"] for line in logs] == ["speakers.child_lost"]
+        assert time.monotonic() - started < 12
+        assert (tmp_path / "babbled").exists()
+        for _ in range(2):
+            check(heard(diariser, talk(2)).turns(), talk(2), ["S1", "S2"])
+    finally:
+        diariser.close()
 
 
 def test_children_end_with_it(folder: Path) -> None:

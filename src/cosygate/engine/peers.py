@@ -1,8 +1,8 @@
 """Child processes that answer questions, for work that holds Python's lock or may end the process that does it.
 
-At most so many at once, started when they are first needed; they live and die with this process, and one that dies, or
-was asked in vain, is replaced. What they are asked, over a socket that is their descriptor 0, is between them and their
-caller.
+At most so many at once, started when they are first needed; they live and die with this process, and one that dies,
+was asked in vain, or said more than it was asked, is replaced. What they are asked, over a socket that is their
+descriptor 0, is between them and their caller.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import socket
 import subprocess
 import sys
@@ -44,6 +45,9 @@ class Peers:
         peer = self._borrow(stop)
         sound = False
         try:
+            if peer is not None and not peer.quiet():  # whoever came next would take that for an answer
+                peer.kill()
+                peer = None
             if peer is None:
                 peer = self._starter.submit(Peer, self._argv).result()
             yield peer
@@ -85,6 +89,13 @@ class Peer:
             except OSError:
                 self._link.close()
                 raise
+
+    def quiet(self) -> bool:
+        """Nothing that it said is unread."""
+        unread = select.poll()
+        unread.register(self._link, select.POLLIN)
+        # When it ended, nothing can be read either: that is noticed when it is asked.
+        return not unread.poll(0) or not self._link.recv(1, socket.MSG_PEEK)
 
     def send(self, request: bytes, deadline: float, stop: threading.Event) -> None:
         """`deadline`: of time.monotonic(). Raises OSError when the child died, or did not take it in time; Stopped."""

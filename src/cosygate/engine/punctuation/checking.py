@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosygate.engine.folders import trying
-from cosygate.engine.folders.checking import check_roles, numbers, wrong
+from cosygate.engine.folders.checking import check_roles, whole, wrong
 from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import CannotStart
 
 FAMILY = "punctuation"
 MODEL = "model"  # role of its file
+_TOKENS_MOST = 10_000_000  # there is a model of 272,727
 _MARKS = ("_", "，", "。", "？", "、")
 
 
@@ -23,12 +24,13 @@ def checked(path: Path) -> ModelFolder:
     if folder.family != FAMILY:
         raise CannotStart(f"{path} has a model of the family {folder.family!r}; punctuation takes one of {FAMILY!r}")
     check_roles(folder, (MODEL,))
-    entries = numbers(folder, MODEL, ("vocab_size",))
+    entries = folder.metadata(MODEL)
+    count = whole(folder, MODEL, entries, "vocab_size", 1, _TOKENS_MOST)
     for name in ("tokens", "punctuations", "unk_symbol"):
         if not entries.get(name):
             raise wrong(folder, MODEL, entries, name)
     tokens = entries["tokens"].split("|")
-    if float(entries["vocab_size"]) not in (len(tokens), len(list(filter(None, tokens)))):
+    if count not in (len(tokens), len(list(filter(None, tokens)))):
         raise wrong(folder, MODEL, entries, "vocab_size")
     if entries["unk_symbol"] not in tokens:
         raise wrong(folder, MODEL, entries, "unk_symbol")

@@ -1,26 +1,17 @@
 """`python -m cosygate.engine.speakers.sherpa.child FOLDER THREADS PARENT`: tells who spoke when in a chunk of speech.
 
 A process of its own, because sherpa-onnx holds Python's lock while it works, and may end the process. Descriptor 0 is a
-socket; over it, any number of times, for PARENT (a pid), with which it ends:
-    to us    REQUEST (how many speakers there are, 0 when not known; bytes that follow) and s16le, mono, 16 kHz
-    from us  ANSWER (turns, voices, dimensions of an embedding), then a TURN for every turn (first sample, end, voice),
-             and for every voice SECONDS and its embedding as 32-bit floats
+socket; over it, any number of times, for PARENT (a pid), with which it ends, come the requests of asking.py.
 """
 
 from __future__ import annotations
 
 import signal
 import socket
-import struct
 import sys
 from pathlib import Path
 
 from cosygate.kit.lineage import die_with_parent
-
-REQUEST = struct.Struct("<II")
-ANSWER = struct.Struct("<III")
-TURN = struct.Struct("<III")
-SECONDS = struct.Struct("<f")
 
 
 def main(path: str, num_threads: str, parent: str) -> None:
@@ -30,6 +21,7 @@ def main(path: str, num_threads: str, parent: str) -> None:
         signal.signal(name, signal.SIG_IGN)  # the parent decides, by closing the socket
     import numpy as np
 
+    from cosygate.engine.speakers.sherpa.asking import ANSWER, REQUEST, SECONDS, TURN
     from cosygate.engine.speakers.sherpa.checking import checked
     from cosygate.engine.speakers.sherpa.hearing import Hearing
 
@@ -39,7 +31,10 @@ def main(path: str, num_threads: str, parent: str) -> None:
             speakers, size = REQUEST.unpack(head)
             samples = np.frombuffer(stream.read(size), "<i2").astype(np.float32) / np.float32(32768)
             turns, voices = hearing.hear(samples, speakers)
-            stream.write(ANSWER.pack(len(turns), len(voices), hearing.dimensions))
+            size = len(voices[0].sound) if voices else hearing.dimensions
+            if any(len(voice.sound) != size for voice in voices):
+                raise ValueError("embeddings of several lengths")  # it ends, and the parent takes another
+            stream.write(ANSWER.pack(len(turns), len(voices), size))
             for turn in turns:
                 stream.write(TURN.pack(*turn))
             for voice in voices:

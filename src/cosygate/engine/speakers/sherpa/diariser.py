@@ -6,29 +6,26 @@ same for a minute and for a day, and at the end little is left to do.
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from cosygate.engine.peers import Peers
 from cosygate.engine.recognisers.base import RATE, Samples, Stopped
-from cosygate.engine.speakers.sherpa.checking import checked, threshold, try_out
-from cosygate.engine.speakers.sherpa.child import ANSWER, REQUEST, SECONDS, TURN
+from cosygate.engine.speakers.sherpa.asking import ask
+from cosygate.engine.speakers.sherpa.checking import checked, dimensions, threshold, try_out
 from cosygate.engine.speakers.sherpa.chunks import Chunk
-from cosygate.engine.speakers.sherpa.hearing import Voice
 from cosygate.engine.speakers.sherpa.joining import Joining
 from cosygate.engine.speakers.sherpa.laying import Stretch
+from cosygate.engine.speakers.sherpa.voice import Voice
 from cosygate.engine.speakers.voices import MOST_GIVEN, Turn
 from cosygate.kit.logs import logger
 
 _CHUNK = 60 * RATE  # samples, gaps included: by so much speech a voice is known well
 _WAITING_MAX = 3  # chunks of one recording that are not looked at (2 MB each)
-_TRIES = 2  # of a chunk whose child dies
+_TRIES = 2  # of a chunk whose child dies, or answers what cannot be
 _LIMIT_S = 20.0  # for starting a child, with the models
 _LIMIT_PER_S = 5.0  # seconds of work for one of speech: then it hangs
 _LOOK_EVERY_S = 0.1  # for a caller that left
@@ -52,6 +49,7 @@ class FolderDiariser:
         try_out(described, num_threads)
         self.name = described.name
         self.threshold = threshold(described)
+        self._dimensions = dimensions(described)
         self._peers = Peers(
             "cosygate.engine.speakers.sherpa.child", (str(folder), str(num_threads)), count=slots, name="speakers"
         )
@@ -83,20 +81,8 @@ class FolderDiariser:
     def _once(self, chunk: Chunk, speakers: int, stop: threading.Event) -> _Heard:
         with self._peers.lend(stop) as peer:
             deadline = time.monotonic() + _LIMIT_S + _LIMIT_PER_S * len(chunk) / RATE
-
-            def part(shape: struct.Struct) -> tuple[int, ...]:
-                return shape.unpack(peer.receive(shape.size, deadline, stop))
-
-            peer.send(REQUEST.pack(speakers, len(chunk.pcm)) + chunk.pcm, deadline, stop)
-            turns, voices, dimensions = part(ANSWER)
-            told = peer.receive(TURN.size * turns, deadline, stop)
-            found = [(start, end, voice) for start, end, voice in TURN.iter_unpack(told)]
-            known = []
-            for _ in range(voices):
-                [seconds] = part(SECONDS)
-                sound = np.frombuffer(peer.receive(4 * dimensions, deadline, stop), "<f4")
-                known.append(Voice(seconds, sound))
-        return chunk, found, known
+            turns, voices = ask(peer, chunk.pcm, speakers, self._dimensions, deadline, stop)
+        return chunk, turns, voices
 
 
 class FolderVoices:

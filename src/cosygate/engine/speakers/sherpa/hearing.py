@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import sherpa_onnx
@@ -11,18 +10,11 @@ from numpy.typing import NDArray
 
 from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import RATE, Samples
-from cosygate.engine.speakers.sherpa.checking import EMBEDDING, SEGMENTATION, threshold
+from cosygate.engine.speakers.sherpa.checking import DIMENSIONS, EMBEDDING, SEGMENTATION, threshold
 from cosygate.engine.speakers.sherpa.laying import Stretch, alone, in_line
+from cosygate.engine.speakers.sherpa.voice import Voice
 
 _SOUND_MAX = 30 * RATE  # samples by which a voice is known: more say nothing new, and cost time
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """One speaker of a chunk."""
-
-    seconds: float  # that nobody else speaks in
-    sound: NDArray[np.float32]  # its embedding, of length 1; nothing but zeros when it speaks too little
 
 
 class Hearing:
@@ -41,7 +33,8 @@ class Hearing:
         self._speakers = 0
         self._diarisation = sherpa_onnx.OfflineSpeakerDiarization(self._config())
         self._extractor = sherpa_onnx.SpeakerEmbeddingExtractor(self._embedding)
-        self.dimensions = int(self._extractor.dim)
+        self.dimensions = int(self._extractor.dim)  # as the metadata says
+        self._said_in = folder.files[EMBEDDING]
 
     def hear(self, samples: Samples, speakers: int) -> tuple[list[Stretch], list[Voice]]:
         """`speakers`: how many there are, 0 when that is not known. Turns count in samples, in order and without
@@ -62,7 +55,8 @@ class Hearing:
         return in_line(heard), [self._voice(samples, stretches) for stretches in own]
 
     def sound_of(self, stretches: Iterable[Samples]) -> NDArray[np.float32]:
-        """The embedding of all of them, of length 1; zeros when there is too little, or the model fails on it."""
+        """The embedding of all of them, of length 1; zeros when there is too little, or the model fails on it.
+        Raises ValueError when it is not as long as the metadata says."""
         stream = self._extractor.create_stream()
         for samples in stretches:
             stream.accept_waveform(RATE, samples)
@@ -71,6 +65,11 @@ class Hearing:
         if not self._extractor.is_ready(stream):
             return nothing
         sound = np.asarray(self._extractor.compute(stream), np.float32)
+        if sound.shape != (self.dimensions,):
+            raise ValueError(
+                f"{self._said_in} gives embeddings of {sound.size} numbers, and its metadata says {self.dimensions}"
+                f" as {DIMENSIONS}"
+            )
         length = float(np.linalg.norm(sound))
         return sound / np.float32(length) if 0 < length < np.inf else nothing
 
