@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cosygate.engine.folders import trying
-from cosygate.engine.folders.checking import check_roles, numbers
+from cosygate.engine.folders.checking import check_roles, numbers, whole
 from cosygate.engine.folders.folder import ModelFolder
 from cosygate.engine.recognisers.base import CannotStart
 from cosygate.engine.recognisers.sherpa.families import FAMILIES, Family
 from cosygate.engine.recognisers.sherpa.hotwords import Speller
 
+_TOKENS_MOST = 10_000_000
 _ALL = frozenset({"*", "mul"})  # a folder's words for every language that its model knows
 
 
@@ -44,7 +45,7 @@ def _check_tokens(folder: ModelFolder, family: Family, metadata: Mapping[str, Ma
     count = len(folder.tokens())
     if family.vocabulary is not None:
         role, name = family.vocabulary
-        if count < float(metadata[role][name]):
+        if count < whole(folder, role, dict(metadata[role]), name, 1, _TOKENS_MOST):
             raise CannotStart(
                 f"{folder.files['tokens']} has {count} tokens, but {folder.files[role]} gives {metadata[role][name]}"
             )
