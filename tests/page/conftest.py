@@ -88,12 +88,17 @@ def talking(folder: Path, **members: Any) -> Iterator[Server]:
     lines = [{"text": f"This is line number {n}.", "speaker": who} for n, who in enumerate(("S1", "S2", "S1", "S3"), 1)]
     script = _script(folder, texts=lines, capabilities=["speakers", "words"], **members)
     with Server(folder, recogniser="scripted", script=script, engines=1) as running:
-        deadline = time.monotonic() + READY_S
-        with running.http() as http:
-            while not http.get("/v1/models").json()["engines"]:  # the page offers what its engine can
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        until_engines(running)
         yield running
+
+
+def until_engines(running: Server) -> None:
+    """The page offers what its engine can."""
+    deadline = time.monotonic() + READY_S
+    with running.http() as http:
+        while not http.get("/v1/models").json()["engines"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

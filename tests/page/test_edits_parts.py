@@ -93,42 +93,23 @@ def test_where_two_speak_in_one_line_each_part_has_its_colour_and_a_name(talk: P
     ]
 
 
-def test_changes_go_on_top_of_others(visit: Visit, server: Server) -> None:
-    page = visit(server, None)
-    found = page.evaluate("""async () => {
+def test_steps_without_effect_and_typing_after_an_undo(visit: Visit, server: Server) -> None:
+    found = visit(server, None).evaluate("""async () => {
         const { Edits } = await import("/page/edits.js");
-        const { reapply } = await import("/page/reapply.js");
-        const segment = (id, start, text, speaker) => ({ id, start, end: start + 1, text, speaker });
-        const mine = new Edits({ version: 1, segments: [segment(0, 0, "a", "S1"), segment(1, 1, "b", "S2"),
-            segment(2, 2, "c", "S1"), segment(3, 3, "d", "S2"), segment(4, 4, "e", "S3")] });
-        // They have taken the first line away (so the ids moved), renamed S1, and changed one text.
-        const theirs = { version: 2, segments: [segment(0, 1, "b", "S2"), segment(1, 2, "c", "Anna"),
-            segment(2, 3, "D", "S2"), segment(3, 4, "e", "S3")] };
-        mine.setText(0, "mine, but it is gone");
-        mine.setText(1, "B");
-        mine.setText(3, "another d");
-        mine.setText(4, "");
-        mine.rename("S2", "Ben");
-        mine.rename("S1", "Annika");
-        mine.setSpeaker(2, "Ben");
-        const { clashes, make } = reapply(mine, theirs);
-        const same = new Edits(mine.base);
-        same.setText(3, " D ");
-        same.rename("S1", "Anna");
-        const both = reapply(same, theirs);
-        return { clashes, mine: make(true).patch(), theirs: make(false).patch(),
-            both: [both.clashes, both.make(true).patch()] };
+        const segments = [0, 1].map((id) => ({ id, start: id, end: id + 1, text: "a", speaker: "S1" }));
+        const back = new Edits({ version: 1, segments });
+        back.setText(0, "ab", 0);
+        back.setText(0, "a", 1); // typed and taken back at once
+        const nothing = [back.canUndo, back.count];
+        back.setText(0, "first", 10);
+        back.setText(0, "second", 5_000);
+        back.setText(0, "first", 5_001);
+        const one = back.undo() && [back.text(0), back.canUndo];
+        const after = new Edits({ version: 1, segments });
+        after.setText(0, "typed", 0);
+        after.setText(1, "other", 1);
+        after.undo();
+        after.setText(0, "typed on", 2); // what was undone cannot be done again, and this is a step of its own
+        return [nothing, one, after.canRedo, after.undo() && after.text(0)];
     }""")
-    assert found["clashes"] == [
-        {"start": 0, "mine": "mine, but it is gone", "theirs": None},
-        {"start": 3, "mine": "another d", "theirs": "D"},
-        {"start": None, "mine": "Annika", "theirs": "Anna"},
-    ]
-    agreed = [{"id": 0, "text": "B"}, {"id": 1, "speaker": "Ben"}, {"id": 3, "text": ""}]
-    assert found["theirs"] == {"base": 2, "segments": agreed, "speakers": {"S2": "Ben"}}
-    assert found["mine"] == {
-        "base": 2,
-        "segments": [*agreed[:2], {"id": 2, "text": "another d"}, agreed[2]],
-        "speakers": {"S2": "Ben", "Anna": "Annika"},
-    }
-    assert found["both"] == [[], None]
+    assert found == [[False, 0], ["a", False], False, "typed"]

@@ -4,15 +4,23 @@ import { h, setText } from "/page/dom.js";
 import { clean, LONGEST_NAME } from "/page/edits.js";
 
 let asked = 0; // ids of titles
+const open = new Set(); // dialogs that nobody has answered
+
+/** Answers whatever is asked with null: what it was asked for is not shown any more. */
+export function dismissQuestions() {
+  for (const dialog of [...open]) dialog.close();
+}
 
 /** Shows a dialog until it is answered. Escape means null. The focus goes back to where it was. */
 function show(title, className, content) {
   const id = `asked-${asked += 1}`;
   const dialog = h("dialog", { class: `confirm ${className}`, "aria-labelledby": id }, h("h2", { id }, title), ...content);
   document.body.append(dialog);
+  open.add(dialog);
   dialog.showModal();
   const answer = new Promise((resolve) => {
     dialog.addEventListener("close", () => {
+      open.delete(dialog);
       dialog.remove();
       resolve(dialog.returnValue || null);
     }, { once: true });

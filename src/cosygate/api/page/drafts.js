@@ -1,5 +1,6 @@
 // Changes that are not saved yet, kept in sessionStorage: they survive a reload, an expired token and a look at another
-// transcript, belong to this tab alone, and are gone with it. Signing out forgets them all.
+// transcript, belong to this tab alone, and are gone with it. Signing out forgets them all. For which there is no room
+// there, it is kept in memory: that survives an expired token, and not a reload, so `put` says so.
 
 const PREFIX = "cosygate.draft.";
 const MOST = 20; // transcripts
@@ -9,23 +10,29 @@ const isList = (value) => Array.isArray(value) && value.every((pair) => Array.is
 
 export class Drafts {
   #owner = "";
+  #memory = new Map(); // key → a draft for which there was no room; no more than `MOST`, the oldest goes first
 
   /** Somebody is signed in. What is not theirs is forgotten: a shared machine keeps nothing of somebody who has left. */
   enter(owner) {
     this.#owner = owner;
     for (const key of this.#keys()) if (!key.startsWith(`${PREFIX}${owner}.`)) sessionStorage.removeItem(key);
+    for (const key of this.#memory.keys()) if (!key.startsWith(`${PREFIX}${owner}.`)) this.#memory.delete(key);
   }
 
-  /** Keeps a draft. Says whether there was room. */
+  /** Keeps a draft. Says whether there was room, so that a reload will find it. */
   put(taskId, draft) {
     const key = this.#key(taskId);
     const text = JSON.stringify(draft);
+    this.#memory.delete(key);
     try {
-      if (text.length > LARGEST || (sessionStorage.getItem(key) === null && this.count >= MOST)) throw new RangeError("no room");
+      const full = sessionStorage.getItem(key) === null && this.#keys().length >= MOST;
+      if (full || text.length > LARGEST) throw new RangeError("no room");
       sessionStorage.setItem(key, text);
       return true;
     } catch {
       sessionStorage.removeItem(key); // an older one would come back as if it were this one
+      this.#memory.set(key, text);
+      if (this.#memory.size > MOST) this.#memory.delete(this.#memory.keys().next().value);
       return false;
     }
   }
@@ -33,7 +40,7 @@ export class Drafts {
   /** The draft of a transcript, or null. */
   get(taskId) {
     try {
-      const draft = JSON.parse(sessionStorage.getItem(this.#key(taskId)));
+      const draft = JSON.parse(this.#memory.get(this.#key(taskId)) ?? sessionStorage.getItem(this.#key(taskId)));
       return Number.isInteger(draft?.version) && [draft.texts, draft.own, draft.names].every(isList) ? draft : null;
     } catch {
       return null; // written by something else
@@ -41,15 +48,17 @@ export class Drafts {
   }
 
   remove(taskId) {
+    this.#memory.delete(this.#key(taskId));
     sessionStorage.removeItem(this.#key(taskId));
   }
 
   /** How many this tab has. */
   get count() {
-    return this.#keys().length;
+    return this.#keys().length + this.#memory.size;
   }
 
   clear() {
+    this.#memory.clear();
     for (const key of this.#keys()) sessionStorage.removeItem(key);
   }
 

@@ -16,6 +16,7 @@ export class Editing extends EventTarget {
   #timer = null;
   #saving = false;
   #closed = false;
+  #ours; // whether the draft was taken over or written here: no other is removed
   extra = []; // speakers who were added and have no line yet
   kept = true; // whether what is not saved is in the draft
 
@@ -23,6 +24,7 @@ export class Editing extends EventTarget {
   constructor({ api, path, taskId, drafts, voices, base, draft = null }) {
     super();
     Object.assign(this, { api, path, taskId, drafts, voices });
+    this.#ours = draft !== null;
     const tool = (label, keys, name, onclick) => h("button",
       { class: "button plain square", type: "button", "aria-label": label, title: `${label} (${keys})`, onclick }, icon(name));
     this.state = h("span", { class: "edit-state" });
@@ -61,6 +63,7 @@ export class Editing extends EventTarget {
   }
 
   rename(voice, name) {
+    if (this.#closed) return;
     this.voices.rename(voice, name);
     this.edits.rename(voice, name);
     this.extra = this.extra.map((one) => (one === voice ? name : one));
@@ -68,6 +71,7 @@ export class Editing extends EventTarget {
   }
 
   add(name) {
+    if (this.#closed) return;
     this.extra.push(name);
     this.#changed({ speakers: true });
   }
@@ -84,7 +88,7 @@ export class Editing extends EventTarget {
     if (this.#saving) return;
     if (this.unsaved && !(await confirm({ title: "Discard your changes?", text: `${this.#words()}. What is not saved is lost.`,
       yes: "Discard", no: "Go on editing", danger: true }))) return;
-    this.#leave(null);
+    if (!this.#closed) this.#leave(null);
   }
 
   async save() {
@@ -108,7 +112,8 @@ export class Editing extends EventTarget {
     clearTimeout(this.#timer);
     if (this.#closed || this.#saving) return; // what is being saved is there already
     if (this.unsaved) this.kept = this.drafts.put(this.taskId, this.edits.draft);
-    else this.drafts.remove(this.taskId);
+    else if (this.#ours) this.drafts.remove(this.taskId);
+    this.#ours = this.unsaved;
   }
 
   #begin(edits) {
@@ -186,7 +191,7 @@ export class Editing extends EventTarget {
 
   #leave(saved) {
     clearTimeout(this.#timer);
-    this.drafts.remove(this.taskId);
+    if (this.#ours) this.drafts.remove(this.taskId);
     if (this.#closed) return;
     this.#closed = true;
     this.lines.close();
@@ -195,6 +200,7 @@ export class Editing extends EventTarget {
 
   async #conflict() {
     const theirs = await this.api.json(`${this.path}/transcript?format=json`);
+    if (this.#closed) return;
     const { clashes, make } = reapply(this.edits, theirs);
     // Nothing of one's own is missing: it was saved, and the answer was lost on its way.
     if (!clashes.length && !make(true).count) return void this.#leave(theirs.version);
@@ -204,6 +210,7 @@ export class Editing extends EventTarget {
       choices: [["stay", "Go on editing"], ["theirs", "Drop mine, show theirs", "button danger"],
         ["mine", "Put mine on top", "button strong"]],
     });
+    if (this.#closed) return;
     if (way === "theirs") this.#leave(theirs.version);
     if (way !== "mine") return;
     const side = clashes.length ? await this.#decide(clashes) : "mine";
@@ -216,11 +223,12 @@ export class Editing extends EventTarget {
 
   /** What both have changed: "mine" or "theirs" for all of it, or null. */
   #decide(clashes) {
-    const rows = clashes.slice(0, SHOWN_CLASHES).map(({ start, mine, theirs }) => h("li", {},
+    const rows = clashes.slice(0, SHOWN_CLASHES).map(({ start, mine, theirs, taken }) => h("li", {},
       h("strong", {}, start === null ? "A speaker's name" : `At ${clock(start)}`),
       h("span", {}, "Mine: ", h("q", {}, mine || "(removed)")),
-      h("span", {}, theirs === null ? "Theirs: the line is gone, so mine cannot be put on it"
-        : ["Theirs: ", h("q", {}, theirs)])));
+      h("span", {}, theirs === null ? `Theirs: the ${start === null ? "speaker" : "line"} is gone, so mine cannot be put on it`
+        : ["Theirs: ", h("q", {}, theirs)]),
+      taken ? h("span", {}, `They call somebody else ${mine}: with mine the two become one`) : null));
     const more = clashes.length - rows.length;
     return choose({
       title: clashes.length === 1 ? "One thing was changed by both" : `${clashes.length} things were changed by both`,

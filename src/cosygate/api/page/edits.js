@@ -71,6 +71,7 @@ export class Edits {
       last.texts[0][2] = after;
       last.time = now;
       put(this.#texts, at, after);
+      if (after === last.texts[0][1]) this.#done.pop(); // all of it was taken back: there is nothing to undo
     } else {
       this.#do({ at, typing: at, time: now, texts: [[at, this.#texts.get(at), after]] });
     }

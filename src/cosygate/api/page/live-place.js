@@ -2,7 +2,7 @@
 
 import { complain } from "/page/dom.js";
 import { LiveView } from "/page/live-view.js";
-import { chosenOptions } from "/page/options.js";
+import { liveOptions } from "/page/options.js";
 import { clock } from "/page/words.js";
 
 /** The view, to be shown when the address leads to it. */
@@ -10,9 +10,9 @@ export function showLive(live, tasks) {
   const root = document.getElementById("live");
   const card = document.getElementById("now");
   const open = () => location.hash === "#/live";
-  const start = () => live.start(chosenOptions());
+  const start = () => live.start(liveOptions());
   const view = new LiveView({ live, root, start,
-    resume: (kept) => live.start(chosenOptions(), { adopt: kept }), finish: (kept) => live.finish(kept) });
+    resume: (kept) => live.start(liveOptions(), { adopt: kept }), finish: (kept) => live.finish(kept) });
 
   document.getElementById("speak").addEventListener("click", () => {
     if (!open()) location.hash = "#/live";

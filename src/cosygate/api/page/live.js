@@ -54,11 +54,10 @@ export class Live extends EventTarget {
     }
   }
 
-  /** Begins, or goes on with what a reload cut off. */
+  /** Begins, or goes on with what a reload cut off. `options`: members of the first message. */
   async start(options, { adopt = null } = {}) {
     if (this.active) return;
-    const { language, model } = options;
-    const start = { ...(language && { language }), ...(model && { model }), options: { filename: nameNow() } };
+    const start = { ...options, options: { ...options.options, filename: nameNow() } };
     const session = this.#begin(new LiveSession({ start, adopt }));
     this.asking = true;
     this.#changed();

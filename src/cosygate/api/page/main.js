@@ -64,8 +64,10 @@ async function stay(address) {
   location.hash = `#/task/${encodeURIComponent(view.taskId)}`;
   if (!(await confirm({ title: "Leave without saving?", text: "This browser has no room to keep your changes.",
     yes: "Leave", no: "Stay", danger: true }))) return;
+  const taskId = view?.taskId;
   view?.close();
   view = null;
+  if (taskId) drafts.remove(taskId);
   location.hash = address;
 }
 

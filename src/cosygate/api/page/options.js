@@ -30,7 +30,7 @@ export async function offerOptions(api) {
 
 /** Offers what the chosen model can, or one of them when none is chosen: anything else would be refused. */
 function offerAbilities() {
-  const chosen = models.filter(({ name }) => !field("model").value || name === field("model").value);
+  const chosen = offered();
   for (const [name, ability] of Object.entries(ABILITIES)) {
     const can = chosen.some((model) => model[ability]);
     field(name).hidden = !can;
@@ -64,6 +64,19 @@ export function chosenOptions() {
     ...(speakers && { diarize: "true" }), ...(speakers && speakers !== "auto" && { num_speakers: speakers }),
     ...(words && { words: "true" }),
   };
+}
+
+/** The same for a live session, as members of its first message. Who speaks is asked for where a model tells it live. */
+export function liveOptions() {
+  const { language, model, diarize, num_speakers } = chosenOptions();
+  const can = offered().some(({ live_speakers }) => live_speakers);
+  return { ...(language && { language }), ...(model && { model }),
+    options: can && diarize ? { diarize, ...(num_speakers && { num_speakers }) } : {} };
+}
+
+/** The models that may be asked: the chosen one, or all. */
+function offered() {
+  return models.filter(({ name }) => !field("model").value || name === field("model").value);
 }
 
 /** What is chosen beside the defaults, by the names of the fields. */

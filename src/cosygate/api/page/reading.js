@@ -1,6 +1,7 @@
 // One finished transcript: which version, who speaks, the lines to read or to edit.
 
-import { complain, h, icon, say } from "/page/dom.js";
+import { dismissQuestions } from "/page/asking.js";
+import { complain, confirm, h, icon, problemWords, say } from "/page/dom.js";
 import { Editing } from "/page/editing.js";
 import { Edits } from "/page/edits.js";
 import { Speakers } from "/page/speakers.js";
@@ -9,6 +10,7 @@ import { Versions } from "/page/versions.js";
 /** Event `shown`: there is a transcript, or another version of it. */
 export class Reading extends EventTarget {
   #round = 0; // what an earlier choice asked for comes too late
+  #draft = null; // what was not saved and is not in the editor yet: nothing can be changed until it is
   transcript = null;
   editing = null;
 
@@ -20,24 +22,21 @@ export class Reading extends EventTarget {
     this.versions.addEventListener("show", ({ detail }) => this.load(detail).catch((problem) => this.#fail(problem)));
     this.versions.addEventListener("restore", ({ detail }) => this.#restore(detail).catch((problem) => this.#fail(problem)));
     this.speakers = new Speakers({
-      onRename: (voice, name) => { this.edit(); this.editing.rename(voice, name); },
-      onAdd: (name) => this.editing.add(name),
+      onRename: (voice, name) => this.edit()?.rename(voice, name),
+      onAdd: (name) => this.editing?.add(name),
     });
-    this.button = h("button", { class: "button plain", type: "button", hidden: true, onclick: () => { this.edit(); this.#enter(); } },
+    this.button = h("button", { class: "button plain", type: "button", hidden: true, onclick: () => { if (this.edit()) this.#enter(); } },
       icon("pen"), h("span", {}, "Edit"));
-    this.head = h("div", { class: "reading-head", hidden: true }, this.versions.element, this.speakers.element);
+    this.left = h("div", { role: "status" }); // what becomes of the draft
+    this.head = h("div", { class: "reading-head", hidden: true }, this.left, this.versions.element, this.speakers.element);
     this.body = h("div", { class: "reading-body" }, lines.element);
   }
 
   /** Shows the newest version; goes on with what was not saved, if there is a draft. */
   async open() {
+    this.#draft = this.drafts.get(this.taskId);
     await this.load();
-    const draft = this.drafts.get(this.taskId);
-    if (!draft) return;
-    const base = await this.#baseOf(draft);
-    if (!base || !new Edits(base, draft).count) return void this.drafts.remove(this.taskId);
-    this.edit({ base, draft });
-    say("Your changes are here. They are not saved yet.");
+    if (this.#draft) await this.#takeUp();
   }
 
   /** Shows a version, the newest unless it is named. */
@@ -65,7 +64,9 @@ export class Reading extends EventTarget {
     return Boolean(this.editing?.unsaved);
   }
 
+  /** Nothing that was asked here can be answered any more. */
   close() {
+    dismissQuestions();
     this.editing?.close();
     this.editing = null;
   }
@@ -86,8 +87,9 @@ export class Reading extends EventTarget {
     return true;
   }
 
+  /** The editor, which is opened if need be; null when nothing may be changed (any more, or yet). */
   edit({ base = this.transcript, draft = null } = {}) {
-    if (this.editing) return;
+    if (this.editing || this.signal.aborted || this.#draft) return this.editing;
     const { api, path, taskId, drafts } = this;
     this.editing = new Editing({ api, path, taskId, drafts, voices: this.lines.voices, base, draft });
     this.editing.addEventListener("change", () => this.#showSpeakers());
@@ -97,6 +99,48 @@ export class Reading extends EventTarget {
     this.#showSpeakers();
     this.dispatchEvent(new Event("shown"));
     this.mark(this.player.time, false);
+    return this.editing;
+  }
+
+  /** Goes on with the draft. Without the version that it changes it stays where it is, and a button tries again. */
+  async #takeUp() {
+    const draft = this.#draft;
+    this.left.replaceChildren(h("p", { class: "small quiet" }, "Fetching what your unsaved changes belong to…"));
+    let base;
+    try {
+      base = await this.#baseOf(draft);
+    } catch (problem) {
+      if (!this.signal.aborted) this.#leftBehind(problem);
+      return;
+    }
+    if (this.signal.aborted || this.#draft !== draft) return;
+    const some = base && new Edits(base, draft).count;
+    if (!some) this.drafts.remove(this.taskId);
+    this.#settle();
+    if (!some) return;
+    this.edit({ base, draft });
+    say("Your changes are here. They are not saved yet.");
+  }
+
+  #leftBehind(problem) {
+    const drop = async () => {
+      const sure = await confirm({ title: "Drop your changes?", text: "They are not saved.", yes: "Drop", danger: true });
+      if (!sure || this.signal.aborted || !this.#draft) return;
+      this.drafts.remove(this.taskId);
+      this.#settle();
+    };
+    const retry = h("button", { class: "button strong", type: "button", onclick: () => this.#takeUp() }, "Try again");
+    this.left.replaceChildren(h("div", { class: "verdict bad" },
+      h("p", {}, h("strong", {}, "Your unsaved changes are kept, but cannot be shown. "), problemWords(problem)),
+      h("div", { class: "verdict-actions" }, retry, h("button", { class: "button", type: "button", onclick: drop }, "Drop them"))));
+  }
+
+  /** There is no draft that could be lost by changing something. */
+  #settle() {
+    this.#draft = null;
+    this.left.replaceChildren();
+    this.#showSpeakers();
+    this.dispatchEvent(new Event("shown"));
   }
 
   /** To the line that is being heard, else the first. A finger's keyboard would hide half of the page: not by itself. */
@@ -158,10 +202,11 @@ export class Reading extends EventTarget {
     this.head.inert = Boolean(editing?.saving);
     if (!transcript) return;
     this.versions.element.classList.toggle("away", Boolean(editing));
-    this.button.hidden = Boolean(editing) || !this.newest || !transcript.segments.length;
+    this.versions.restore.disabled = Boolean(this.#draft);
+    this.button.hidden = Boolean(editing || this.#draft) || !this.newest || !transcript.segments.length;
     const segments = editing ? editing.edits.now : transcript.segments;
     this.speakers.show(segments, this.lines.voices,
-      { extra: editing?.extra, fixed: !this.newest && !editing, adding: Boolean(editing) });
+      { extra: editing?.extra, fixed: Boolean(this.#draft) || (!this.newest && !editing), adding: Boolean(editing) });
     if (editing) this.player.show(segments, transcript.duration);
   }
 
