@@ -99,7 +99,7 @@ def test_what_is_damaged_is_refused_by_name(
         (wrong_embedding(output_dim=16), "embedding.onnx gives embeddings of 32 numbers.* says 16 as output_dim"),
         (wrong_embedding(output_dim=64), "embedding.onnx gives embeddings of 32 numbers.* says 64 as output_dim"),
         (wrong(receptive_field_shift=300), "receptive_field_shift wrong|status -"),  # it writes beyond a table
-        (wrong(receptive_field_shift=150), "segmentation.onnx: speech from 9.0 s .* is receptive_field_shift wrong"),
+        (wrong(receptive_field_shift=220), "segmentation.onnx: speech from 9.0 s .* is receptive_field_shift wrong"),
         (lambda p: tiny_extras.diarization(p, quiet=10), "segmentation.onnx: nobody is heard where somebody speaks"),
         (wrong_embedding(framework="nemo"), "status"),  # which needs more metadata, and sherpa-onnx ends the process
     ],

@@ -18,7 +18,7 @@ from cosygate.kit.lineage import die_with_parent
 
 _SPEECH = Path(__file__).with_name("speech.wav")
 _BEFORE, _AFTER = 9 * RATE, 3 * RATE // 2  # samples of silence: more than a window in all, and late a wrong step shows
-_SLACK = 2 * RATE  # samples that a turn may begin too early or end too late
+_SLACK = RATE  # samples that a turn may begin too early or end too late
 
 
 def main(path: str, num_threads: str, parent: str) -> int:
