@@ -1,3 +1,3 @@
 """CosyGate: a self-hosted speech gateway. Recordings in, transcripts out."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
