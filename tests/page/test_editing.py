@@ -187,6 +187,7 @@ def test_a_transcript_without_speakers_gets_some(visit: Visit, server: Server, s
     page.get_by_role("button", name="Add a speaker").click()
     page.get_by_role("dialog", name="A new speaker").get_by_label("Name").fill("Anna")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_have_count(0)  # while it is there, nothing behind it takes the focus
     page.get_by_label("Speaker at 0:02").focus()
     page.get_by_label("Speaker at 0:02").select_option("Anna")
     save(page, 2)
