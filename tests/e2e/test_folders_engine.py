@@ -44,6 +44,14 @@ def engine(folders: dict[str, Path]) -> Iterator[EngineProcess]:
         yield running
 
 
+@pytest.fixture
+def own_engine(folders: dict[str, Path]) -> Iterator[EngineProcess]:
+    """For a test alone, with speakers and nothing else."""
+    options = ["--model-dir", str(folders["model"]), "--speakers-dir", str(folders["speakers"])]
+    with engine_process("--recogniser", "sherpa", *options) as running:
+        yield running
+
+
 async def test_it_can_tell_speakers(engine: EngineProcess) -> None:
     async with grpc.aio.insecure_channel(engine.address) as channel:
         told = await pb_grpc.SpeechEngineStub(channel).Describe(pb.DescribeRequest())
@@ -94,32 +102,28 @@ async def test_live_finals_are_punctuated(engine: EngineProcess) -> None:
     assert told and all(segment.text[-1] in _MARKS for segment in told)
 
 
-async def test_a_caller_sees_signs_of_life_while_speakers_are_told_apart(folders: dict[str, Path]) -> None:
+async def test_a_caller_sees_signs_of_life_while_speakers_are_told_apart(own_engine: EngineProcess) -> None:
     pcm, rate = speech_pcm("dialogue.wav")
-    options = ["--model-dir", str(folders["model"]), "--speakers-dir", str(folders["speakers"])]
-    with engine_process("--recogniser", "sherpa", *options) as running:
-        async with engine_at(running) as port:
-            await recognise(port, pcm, sample_rate=rate, features=("speakers",))
-            [child] = psutil.Process(running.pid).children()
-            child.suspend()
-            call = asyncio.create_task(recognise(port, pcm, sample_rate=rate, features=("speakers",)))
-            await asyncio.sleep(4.0)
-            child.resume()
-            events = await call
+    async with engine_at(own_engine) as port:
+        await recognise(port, pcm, sample_rate=rate, features=("speakers",))
+        [child] = psutil.Process(own_engine.pid).children()
+        child.suspend()
+        call = asyncio.create_task(recognise(port, pcm, sample_rate=rate, features=("speakers",)))
+        await asyncio.sleep(4.0)
+        child.resume()
+        events = await call
     last = max(at for at, event in enumerate(events) if isinstance(event, SegmentFound))
     assert sum(isinstance(event, Progress) for event in events[last:]) >= 3
     assert any(event.turns for event in events if isinstance(event, SpeakersFound))
 
 
-async def test_children_die_with_the_engine(folders: dict[str, Path]) -> None:
+async def test_children_die_with_the_engine(own_engine: EngineProcess) -> None:
     pcm, rate = speech_pcm("dialogue.wav")
-    options = ["--model-dir", str(folders["model"]), "--speakers-dir", str(folders["speakers"])]
-    with engine_process("--recogniser", "sherpa", *options) as running:
-        async with engine_at(running) as port:
-            await recognise(port, pcm, sample_rate=rate, features=("speakers",))
-        [child] = psutil.Process(running.pid).children()
-        running.process.kill()
-        assert psutil.wait_procs([child], timeout=5)[1] == []
+    async with engine_at(own_engine) as port:
+        await recognise(port, pcm, sample_rate=rate, features=("speakers",))
+    [child] = psutil.Process(own_engine.pid).children()
+    own_engine.process.kill()
+    assert psutil.wait_procs([child], timeout=5)[1] == []
 
 
 def _cut(path: Path) -> None:

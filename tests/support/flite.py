@@ -17,6 +17,14 @@ import soxr
 
 VOICES = ("rms", "awb", "slt", "kal16")
 RATE = 16_000
+MEETING = (  # enough to say for whoever has to be told apart by it
+    "The committee met on Tuesday to talk about the new building.",
+    "Several people said that the plan was far too expensive for the town.",
+    "Others thought that it could be paid for within ten years.",
+    "After a long debate nothing was decided, and everybody went home.",
+    "The next meeting will take place in the first week of March.",
+    "By then the architect will be back from her journey to the north.",
+)
 _STARTS = b"R:SylStructure.daughter1.daughter1.R:Segment.p.end"  # the first phone's: where the one before it ends
 _ENDS = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
 

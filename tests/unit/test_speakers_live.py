@@ -16,16 +16,8 @@ from cosygate.engine.speakers.ge2e import DIMENSIONS, Encoder
 from cosygate.engine.speakers.live import ALIKE, FOUNDS_S, Labels, LiveSpeakers, Voice, Voiceprints
 from cosygate.engine.speakers.weights import GE2E, read_weights
 from cosygate.kit.clock import SystemClock
+from tests.support.flite import MEETING as SAID
 from tests.support.flite import say
-
-SAID = (
-    "The committee met on Tuesday to talk about the new building.",
-    "Several people said that the plan was far too expensive for the town.",
-    "Others thought that it could be paid for within ten years.",
-    "After a long debate nothing was decided, and everybody went home.",
-    "The next meeting will take place in the first week of March.",
-    "By then the architect will be back from her journey to the north.",
-)
 
 
 @pytest.fixture(scope="module")

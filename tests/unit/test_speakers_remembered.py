@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cosygate.engine.models import locate
 from cosygate.engine.speakers.ge2e import BATCH, DIMENSIONS, Encoder
 from cosygate.engine.speakers.mel import BANDS, WINDOW, Mels
 from cosygate.engine.speakers.remembered import Remembered
-from cosygate.engine.speakers.weights import GE2E, Floats, read_weights
+from cosygate.engine.speakers.weights import Floats
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    with locate(GE2E)["encoder"].open("rb") as file:
-        return Encoder(read_weights(file))
+    return Encoder.load()
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,9 @@ from cosygate.engine.speakers.voices import Diariser, Turn, Voices
 from cosygate.engine.vad import SpeechCutter
 from tests.support.der import Spoken, der, read_rttm
 from tests.support.engine_process import speech_samples
+from tests.support.flite import MEETING as SAID
 
 AUDIO = Path(__file__).parents[3] / "shared" / "audio"
-SAID = [
-    "The committee met on Tuesday to talk about the new building.",
-    "Several people said that the plan was far too expensive for the town.",
-    "Others thought that it could be paid for within ten years.",
-    "After a long debate nothing was decided, and everybody went home.",
-    "The next meeting will take place in the first week of March.",
-    "By then the architect will be back from her journey to the north.",
-]
 
 
 @pytest.fixture(scope="module")

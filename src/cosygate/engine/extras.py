@@ -46,7 +46,7 @@ class Extras:
             return cls()
         of_folder = FolderDiariser(speakers_dir, slots=slots, num_threads=num_threads) if speakers_dir else None
         diariser = _had(Diariser.load, SPEAKERS) if of_folder is None else None
-        prints = _had(Voiceprints.load, LIVE_SPEAKERS)
+        prints = Voiceprints(diariser.encoder) if diariser is not None else _had(Voiceprints.load, LIVE_SPEAKERS)
         return cls(_had(lambda: Aligner(workers=slots), WORDS), diariser, of_folder, prints)
 
     def voices(self, stop: threading.Event) -> Voices | FolderVoices | None:

@@ -50,8 +50,10 @@ class Editing:
         TaskNotFound, TaskUnfinished, VersionNotFound, VersionConflict, TooManyVersions, Invalid, TooLarge,
         Unavailable."""
         job = await self._tasks.finished(caller, task_id)
-        before = await self._changes(task_id, base)
-        if (newest := max((v.number for v in await self._versions.all(task_id)), default=FIRST)) != base:
+        before = await self._changes(task_id, None)
+        if (newest := len(before) + FIRST) < base:
+            raise errors.VersionNotFound()
+        if newest > base:
             raise errors.VersionConflict(version=newest)
         if changes.restores is not None and not FIRST <= changes.restores < base:
             raise errors.Invalid("what is restored is a version before this one")

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cosygate.engine.models import locate
 from cosygate.engine.speakers.mel import Mels
-from cosygate.engine.speakers.weights import Floats
+from cosygate.engine.speakers.weights import GE2E, Floats, read_weights
 
 UNITS = 256
 DIMENSIONS = 256  # of an embedding
@@ -42,6 +43,12 @@ class Encoder:
         self._layers = [layer(index) for index in range(3)]
         self._linear = weights["linear.weight"].T
         self._bias = weights["linear.bias"]
+
+    @classmethod
+    def load(cls) -> Encoder:
+        """From the wheel that has the weights. Raises CannotStart when they are missing or damaged."""
+        with locate(GE2E)["encoder"].open("rb") as file:
+            return cls(read_weights(file))
 
     def embed(self, windows: Mels) -> Floats:
         """(windows, WINDOW, BANDS), at most BATCH of them (memory) → (windows, DIMENSIONS)."""

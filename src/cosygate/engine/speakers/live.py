@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosygate.engine.models import locate
 from cosygate.engine.recognisers.base import RATE, Samples
 from cosygate.engine.speakers import mel
 from cosygate.engine.speakers.ge2e import BATCH, Encoder, unit
-from cosygate.engine.speakers.weights import GE2E, Floats, read_weights
+from cosygate.engine.speakers.weights import Floats
 from cosygate.kit import logs
 from cosygate.kit.clock import Clock
 
@@ -44,8 +43,7 @@ class Voiceprints:
     @classmethod
     def load(cls) -> Voiceprints:
         """Raises CannotStart when the weights are missing or damaged."""
-        with locate(GE2E)["encoder"].open("rb") as file:
-            return cls(Encoder(read_weights(file)))
+        return cls(Encoder.load())
 
     def of(self, samples: Samples) -> Voice:
         """`samples`: an utterance, not empty. Takes about 0.03 s a second of it: never in an event loop."""

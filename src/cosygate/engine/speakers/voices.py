@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosygate.engine.models import locate
 from cosygate.engine.recognisers.base import RATE, Samples
 from cosygate.engine.speakers import mel
 from cosygate.engine.speakers.clustering import MOST_SPEAKERS, centroids, cluster
 from cosygate.engine.speakers.ge2e import Encoder
 from cosygate.engine.speakers.remembered import Remembered
-from cosygate.engine.speakers.weights import GE2E, Floats, read_weights
+from cosygate.engine.speakers.weights import Floats
 
 MOST_GIVEN = 50  # speakers that can be asked for: the clustering's memory grows with their square
 _CLUSTERED = 1000  # windows at most, some 8 minutes of speech (0.2 s, 50 MB); the others go to the nearest voice
@@ -30,21 +29,33 @@ class Turn:
     speaker: str  # S1, S2, … in order of first appearance
 
 
+def check_order(before: tuple[int, int], piece: tuple[int, int]) -> None:
+    """Each from its start to its end. Raises ValueError when speech at `piece` cannot follow speech at `before`."""
+    (last_start, last_end), (start, end) = before, piece
+    if start < last_start or end <= max(start, last_end):
+        raise ValueError(f"speech from {start} to {end} cannot follow speech from {last_start} to {last_end}")
+
+
+def check_numbers(num_speakers: int, max_speakers: int) -> None:
+    """Raises ValueError for what is no number of speakers; 0 is not known."""
+    if not (0 <= num_speakers <= MOST_GIVEN and 0 <= max_speakers <= MOST_GIVEN):
+        raise ValueError(f"a number of speakers is from 0 (not known) to {MOST_GIVEN}")
+
+
 class Diariser:
     """The loaded encoder: for any number of recordings at once, in any threads."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
 
     @classmethod
     def load(cls) -> Diariser:
         """Raises CannotStart when the weights are missing or damaged."""
-        with locate(GE2E)["encoder"].open("rb") as file:
-            return cls(Encoder(read_weights(file)))
+        return cls(Encoder.load())
 
     def voices(self, seed: int = 0) -> Voices:
         """`seed`: of the clustering's random starts. The same audio and seed give the same turns."""
-        return Voices(self._encoder, seed)
+        return Voices(self.encoder, seed)
 
 
 class Voices:
@@ -60,11 +71,9 @@ class Voices:
     def hear(self, start: int, samples: Samples) -> None:
         """The next piece of speech, which begins at sample `start` of the recording: not empty, and neither its start
         nor its end before those of the piece before (their pads may overlap). Raises ValueError."""
-        end = start + len(samples)
-        last_start, last_end = self._pieces[-1] if self._pieces else (0, 0)
-        if start < last_start or end <= max(start, last_end):
-            raise ValueError(f"speech from {start} to {end} cannot follow speech from {last_start} to {last_end}")
-        self._pieces.append((start, end))
+        piece = start, start + len(samples)
+        check_order(self._pieces[-1] if self._pieces else (0, 0), piece)
+        self._pieces.append(piece)
         self._remembered.add(mel.windows(samples))
 
     def catch_up(self) -> None:
@@ -76,8 +85,7 @@ class Voices:
         `num_speakers`: how many there are; `max_speakers`: there are no more, when that is not known (0: not known
         either). Fewer are found when there is too little speech. Raises ValueError above MOST_GIVEN.
         """
-        if not (0 <= num_speakers <= MOST_GIVEN and 0 <= max_speakers <= MOST_GIVEN):
-            raise ValueError(f"a number of speakers is from 0 (not known) to {MOST_GIVEN}")
+        check_numbers(num_speakers, max_speakers)
         if not self._pieces:
             return []
         self._remembered.finish()

@@ -20,7 +20,7 @@ from cosygate.engine.speakers.sherpa.chunks import Chunk
 from cosygate.engine.speakers.sherpa.joining import Joining
 from cosygate.engine.speakers.sherpa.laying import Stretch
 from cosygate.engine.speakers.sherpa.voice import Voice
-from cosygate.engine.speakers.voices import MOST_GIVEN, Turn
+from cosygate.engine.speakers.voices import MOST_GIVEN, Turn, check_numbers, check_order
 from cosygate.kit.logs import logger
 
 _CHUNK = 60 * RATE  # samples, gaps included: by so much speech a voice is known well
@@ -103,11 +103,9 @@ class FolderVoices:
         nor its end before those of the piece before (what two share belongs to the first). Raises ValueError, TooSlow.
         """
         end = start + len(samples)
-        last_start, last_end = self._last
-        if start < last_start or end <= max(start, last_end):
-            raise ValueError(f"speech from {start} to {end} cannot follow speech from {last_start} to {last_end}")
+        check_order(self._last, (start, end))
+        new = max(start, self._last[1])
         self._last = (start, end)
-        new = max(start, last_end)
         if len(self._chunk) and len(self._chunk) + end - new > _CHUNK:
             self._ask(0)
         self._chunk.add(new, samples[new - start :])
@@ -125,8 +123,7 @@ class FolderVoices:
         `num_speakers`: how many there are; `max_speakers`: there are no more, when that is not known (0: not known
         either). Fewer are found when there is too little speech. Raises ValueError above MOST_GIVEN, TooSlow, OSError
         when a chunk is lost, Stopped."""
-        if not (0 <= num_speakers <= MOST_GIVEN and 0 <= max_speakers <= MOST_GIVEN):
-            raise ValueError(f"a number of speakers is from 0 (not known) to {MOST_GIVEN}")
+        check_numbers(num_speakers, max_speakers)
         if len(self._chunk):
             self._ask(0 if self._asked else num_speakers)  # of a part of a recording, nobody knows how many there are
         self._take(_PATIENCE_S)
